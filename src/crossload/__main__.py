@@ -1,0 +1,5 @@
+"""`python -m crossload` is `crossload`."""
+
+from crossload.cli.main import main
+
+main()

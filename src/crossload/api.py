@@ -1,0 +1,344 @@
+"""The Python API: what the faces call, and what a script may call. Nothing here prints."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from crossload import wiring
+from crossload.engines.planner.lock import read_lock
+from crossload.engines.planner.placement import choose
+from crossload.estate.asset import Inventory
+from crossload.estate.diagnostic import Diagnostic, errors_in
+from crossload.estate.digest import digest_of_json, sha256_of
+from crossload.estate.evidence import Evidence, Outcome
+from crossload.estate.migration import Migration, json_schema
+from crossload.estate.reading import read_migration
+from crossload.ledger.ledger import Ledger
+from crossload.ledger.lock import WorkspaceLock
+from crossload.ports.errors import CrossloadError, Invalid, Refused, Stale
+from crossload.ports.world import Progress
+from crossload.steps.plan import Plan, load_plan
+from crossload.steps.run import Run, RunReport, StepResult
+from crossload.steps.step import Facts, Step
+
+__all__ = [
+    "BadFile", "CrossloadError", "Diagnostic", "Evidence", "Plan", "Project", "Quiet", "RunReport", "StepResult",
+    "check_file", "doctor", "json_schema", "open_project", "support_matrix",
+]  # fmt: skip
+
+COMMITTED = "committed"
+
+
+class BadFile(Invalid):
+    """The migration file has errors; `diagnostics` holds all of them."""
+
+    code = "bad-file"
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__(f"{len(errors_in(diagnostics))} error(s) in the migration file")
+        self.diagnostics = list(diagnostics)
+
+
+class Quiet:
+    """Progress that says nothing."""
+
+    def start(self, task: str, total: float | None, unit: str) -> None: ...
+    def advance(self, task: str, amount: float) -> None: ...
+    def finish(self, task: str) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+def check_file(path: Path) -> tuple[str, list[Diagnostic]]:
+    """(name of the migration, or "" when the file is bad; every problem)."""
+    migration, diagnostics = read_migration(path)
+    return (migration.name if migration else ""), diagnostics
+
+
+def open_project(path: Path, progress: Progress | None = None) -> Project:
+    """Read a migration file. Raises BadFile with every problem at once."""
+    migration, diagnostics = read_migration(path)
+    if migration is None:
+        raise BadFile(diagnostics)
+    return Project(migration, diagnostics, progress or Quiet())
+
+
+@dataclass(frozen=True, slots=True)
+class StepStatus:
+    """A planned step and where it stands: planned, or the ledger's word."""
+
+    step: Step
+    state: str
+    evidence: str
+
+
+class Project:
+    """One migration: its file, its workspace, its ledger."""
+
+    def __init__(self, migration: Migration, diagnostics: Sequence[Diagnostic], progress: Progress) -> None:
+        self.migration = migration
+        self.file_diagnostics = list(diagnostics)
+        self.progress = progress
+        self.workspace = wiring.workspace_of(migration)
+        self.plan_path = self.workspace / "plan.lock.json"
+        self.inventory_path = self.workspace / "inventory.lock.json"
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def inventory(self) -> Inventory:
+        """The locked inventory. Raises Stale when none was taken yet."""
+        if not self.inventory_path.exists():
+            raise Stale("there is no inventory yet", hint="run `crossload inventory` first")
+        return read_lock(self.inventory_path)
+
+    def load_plan(self) -> Plan:
+        return load_plan(self.plan_path)
+
+    def status(self) -> list[StepStatus]:
+        with self._ledger() as ledger:
+            states = ledger.states()
+            ids = {item.sequence: item.id for item in ledger.evidence()}
+        found: list[StepStatus] = []
+        for step in self.load_plan().steps:
+            state = states.get(step.id)
+            word = state.state if state else "planned"
+            found.append(StepStatus(step, word, ids.get(state.sequence, "") if state else ""))
+        return found
+
+    def trace(self, asset: str) -> list[Evidence]:
+        """All evidence of one asset, oldest first. Raises Invalid naming the assets that have some."""
+        with self._ledger() as ledger:
+            found = list(ledger.evidence(asset))
+            if not found:
+                known = sorted({item.asset for item in ledger.evidence()})
+                raise Invalid(
+                    f"nothing is recorded about {asset}", hint=f"there is evidence for: {', '.join(known) or 'nothing yet'}"
+                )
+        return found
+
+    def evidence(self) -> list[Evidence]:
+        with self._ledger() as ledger:
+            return list(ledger.evidence())
+
+    def check_ledger(self) -> str:
+        """"" when the evidence chain is whole, else what is wrong with it."""
+        with self._ledger() as ledger:
+            return ledger.check_chain()
+
+    @property
+    def committed(self) -> str:
+        """When the migration was committed, or ""."""
+        with self._ledger() as ledger:
+            return ledger.setting(COMMITTED)
+
+    # -- doing -------------------------------------------------------------------------------------------------------
+
+    def take_inventory(self, told: Callable[[StepResult], None] = lambda _: None) -> RunReport:
+        """Discover the sources anew and lock what was found."""
+        with self._changing("inventory") as ledger:
+            planned = wiring.stage("inventory").plan(self.migration, Facts(Inventory()))
+            for step in planned.steps:  # a repeat is wanted here: the world may have changed
+                ledger.begin(step.id)
+            return self._run(ledger, Inventory(), told).apply(planned.steps)
+
+    def make_plan(self, *, save: bool = True) -> Plan:
+        """Ask every stage what it would do; pure, apart from reading the locks and writing the plan."""
+        inventory = self.inventory()
+        with self._ledger() as ledger:
+            outcomes = ledger.outcomes()
+        choices = {asset: choice.place for asset, choice in choose(self.migration, inventory).items() if choice.place}
+        facts = Facts(inventory, choices, outcomes, datetime.now(UTC).date().isoformat())
+        steps: list[Step] = []
+        diagnostics = list(self.file_diagnostics)
+        for name, stage in wiring.stages().items():
+            planned = stage.plan(self.migration, facts)
+            steps += planned.steps
+            diagnostics += planned.diagnostics
+            del name
+        known = {step.id for step in steps}
+        steps = [_with_known_dependencies(step, known) for step in steps]
+        plan = Plan(
+            self.migration.name, self._migration_digest(), self._inventory_digest(), tuple(steps), tuple(diagnostics),
+            choices, _estimates(self.migration, inventory, choices, outcomes),
+        )  # fmt: skip
+        if save:
+            with self._changing("plan"):
+                plan.save(self.plan_path)
+        return plan
+
+    def apply(
+        self, *, stage: str = "", only: str = "", dry_run: bool = False, told: Callable[[StepResult], None] = lambda _: None
+    ) -> RunReport:
+        """Perform the plan up to, not including, the cutover; or one stage, or the steps of one asset or step id."""
+        self._known_stage(stage)
+        plan = self._fresh_plan()
+
+        def chosen(step: Step) -> bool:
+            if only and only not in (step.id, step.asset):
+                return False
+            return step.stage == stage if stage else step.stage != "cutover"
+
+        if only and not any(chosen(step) for step in plan.steps):
+            raise Invalid(f"no planned step or asset is called {only}", hint="`crossload status` lists them")
+        return self._perform("apply", plan.steps, chosen, dry_run, told)
+
+    def cutover(self, *, dry_run: bool = False, told: Callable[[StepResult], None] = lambda _: None) -> RunReport:
+        """Mirror, canary, drill, ramp, freeze, last delta, switch."""
+        plan = self._fresh_plan()
+        return self._perform("cutover", plan.steps, lambda step: step.stage == "cutover", dry_run, told)
+
+    def verify(self, *, only: str = "", told: Callable[[StepResult], None] = lambda _: None) -> RunReport:
+        """Re-check everything that was done, now, from the stores."""
+        plan = self._fresh_plan()
+        with self._changing("verify") as ledger:
+            broken = ledger.check_chain()
+            report = self._run(ledger, self.inventory(), told).verify(
+                plan.steps, lambda step: not only or only in (step.id, step.asset)
+            )
+            if broken:
+                step = Step("ledger/chain", "ledger", "chain", f"estate:{self.migration.name}", "evidence chain")
+                report.results.append(StepResult(step, "failed", f"the evidence chain is broken: {broken}"))
+            return report
+
+    def rollback(
+        self, *, to_stage: str = "cutover", dry_run: bool = False, told: Callable[[StepResult], None] = lambda _: None
+    ) -> RunReport:
+        """Undo the cutover (traffic and data written at the target go back), or everything from `to_stage` on.
+
+        Raises Refused once the migration was committed."""
+        self._known_stage(to_stage)
+        plan = self.load_plan()
+        wanted = wiring.STAGES[wiring.STAGES.index(to_stage) :]
+        with self._changing("rollback") as ledger:
+            when = ledger.setting(COMMITTED)
+            if when:
+                raise Refused(
+                    f"this migration was committed at {when}: the right to roll back has ended",
+                    hint="to go back, plan a migration in the other direction",
+                )
+            run = self._run(ledger, self.inventory(), told)
+            return run.undo(plan.steps, lambda step: step.stage in wanted, dry_run=dry_run)
+
+    def commit(self) -> Evidence:
+        """End the right to roll back. Raises Refused unless every cutover step is good."""
+        plan = self._fresh_plan()
+        with self._changing("commit") as ledger:
+            if ledger.setting(COMMITTED):
+                raise Refused(f"already committed at {ledger.setting(COMMITTED)}")
+            states = ledger.states()
+            missing = [
+                step.id
+                for step in plan.steps
+                if step.stage == "cutover" and (step.id not in states or states[step.id].state != "good")
+            ]
+            if missing:
+                raise Refused(
+                    f"the cutover is not complete: {', '.join(missing)}", hint="run `crossload cutover`, then commit"
+                )
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            outcome = Outcome.done("committed: the target is the home now, rollback has ended", head=ledger.head())
+            item = ledger.record("cutover", "", f"estate:{self.migration.name}", "commit", outcome)
+            ledger.set_setting(COMMITTED, now)
+            return item
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _perform(
+        self, verb: str, steps: Sequence[Step], chosen: Callable[[Step], bool], dry_run: bool,
+        told: Callable[[StepResult], None],
+    ) -> RunReport:  # fmt: skip
+        with self._changing(verb) as ledger:
+            if ledger.setting(COMMITTED) and verb == "cutover":
+                raise Refused("this migration is committed; there is nothing left to cut over")
+            return self._run(ledger, self.inventory(), told).apply(steps, chosen, dry_run=dry_run)
+
+    def _run(self, ledger: Ledger, inventory: Inventory, told: Callable[[StepResult], None]) -> Run:
+        world = wiring.CloudWorld(self.migration, inventory, ledger, self.progress)
+        return Run(wiring.stages(), ledger, world, told)
+
+    def _fresh_plan(self) -> Plan:
+        plan = self.load_plan()
+        plan.check_fresh(self._migration_digest(), self._inventory_digest())
+        return plan
+
+    def _migration_digest(self) -> str:
+        return digest_of_json(self.migration.to_json()).hex
+
+    def _inventory_digest(self) -> str:
+        return sha256_of(self.inventory_path.read_bytes()).hex
+
+    def _known_stage(self, name: str) -> None:
+        if name and name not in wiring.STAGES:
+            raise Invalid(f"no stage is called {name}", hint=f"stages: {', '.join(wiring.STAGES)}")
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        ledger = wiring.open_ledger(self.migration)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+    @contextmanager
+    def _changing(self, verb: str) -> Iterator[Ledger]:
+        with WorkspaceLock(self.workspace / "lock", verb), self._ledger() as ledger:
+            yield ledger
+
+
+def _with_known_dependencies(step: Step, known: set[str]) -> Step:
+    """A stage may wait for a step that another stage found no reason to plan."""
+    after = tuple(name for name in step.after if name in known)
+    return step if after == step.after else Step.from_json({**step.to_json(), "after": list(after)})
+
+
+def _estimates(
+    migration: Migration, inventory: Inventory, choices: Mapping[str, str], outcomes: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    from crossload.engines.planner.forecast import forecast
+
+    return forecast(migration, inventory, choices, outcomes)
+
+
+def support_matrix() -> dict[str, set[str]]:
+    """provider -> ports it offers."""
+    return wiring.support_matrix()
+
+
+def doctor() -> list[dict[str, str]]:
+    """What this machine has: Python, SDKs of every provider, tools that make more possible. Each row has a state
+    (ok, missing, optional) and what to do."""
+    import importlib.util
+    import platform
+
+    rows = [{"name": "python", "state": "ok", "detail": platform.python_version(), "hint": ""}]
+    packages = {
+        "boto3": "aws", "azure.storage.blob": "azure", "psycopg": "postgres", "uvloop": "gateway", "mcp": "agents",
+        "tree_sitter": "convert", "ministack": "lab", "xllamacpp": "lab",
+    }  # fmt: skip
+    for package, extra in packages.items():
+        try:
+            found = importlib.util.find_spec(package) is not None
+        except ModuleNotFoundError:
+            found = False
+        hint = "" if found else f"pip install 'crossload[{extra}]'"
+        rows.append({"name": package, "state": "ok" if found else "missing", "detail": f"extra {extra}", "hint": hint})
+    for tool, why in (
+        ("git", "conversion writes to a branch"), ("terraform", "second judge of the landing zone"),
+        ("npm", "Azurite in the lab"), ("chromium", "pictures of the report"),
+    ):  # fmt: skip
+        path = shutil.which(tool)
+        rows.append({
+            "name": tool, "state": "ok" if path else "optional", "detail": path or why,
+            "hint": "" if path else "optional; nothing else stops without it",
+        })  # fmt: skip
+    return rows
+
+
+def schema_text() -> str:
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,50 @@
+"""How results look: a line per step while it happens, tables at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+_GLYPHS = {
+    "done": "✓", "unchanged": "=", "kept": "=", "good": "✓", "failed": "✗", "broken": "✗", "refused": "✗",
+    "waiting": "·", "planned": "·", "pending": "…", "running": "…", "would-run": "+", "undone": "↶",
+}  # fmt: skip
+_COLOURS = {"✓": "green", "=": "green", "✗": "red", "…": "yellow", "+": "cyan", "↶": "yellow"}
+
+
+def glyph(state: str) -> str:
+    mark = _GLYPHS.get(state, "?")
+    return click.style(mark, fg=_COLOURS.get(mark))
+
+
+def say_result(result: Any) -> None:
+    """One step's result as it happens, on stderr: talk, not data."""
+    name = f"{result.step.stage:<12} {result.step.asset}"
+    evidence = f"  [{result.evidence.id}]" if result.evidence else ""
+    click.echo(f"{glyph(result.status)} {name:<38} {result.summary}{evidence}", err=True)
+    hint = getattr(result.error, "hint", "") if result.error else ""
+    if hint:
+        click.echo(f"    hint: {hint}", err=True)
+
+
+def result_json(result: Any) -> dict[str, Any]:
+    return {
+        "step": result.step.id, "stage": result.step.stage, "asset": result.step.asset, "status": result.status,
+        "summary": result.summary, "evidence": result.evidence.id if result.evidence else None,
+        "data": dict(result.evidence.data) if result.evidence else {},
+    }  # fmt: skip
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """A table on stdout, as wide as the terminal allows."""
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+    Console(markup=False, highlight=False).print(drawn)

@@ -1,0 +1,95 @@
+"""Verbs that change things: apply, verify, cutover, rollback, commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossload.cli.exits import DENIED, DIFFERENT, FAILED, REFUSED
+from crossload.cli.options import file_option, json_option, print_json, project, quiet_option
+from crossload.cli.render import result_json, say_result
+
+dry_option = click.option("--dry-run", is_flag=True, help="Say what would be done, do nothing.")
+
+
+def finish(report: Any, as_json: bool, *, failing: int = FAILED) -> None:
+    """Print the data, and leave with the code that says what happened."""
+    if as_json:
+        print_json({"results": [result_json(item) for item in report.results]})
+    else:
+        counts: dict[str, int] = {}
+        for item in report.results:
+            counts[item.status] = counts.get(item.status, 0) + 1
+        click.echo(", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing to do")
+    if not report.failed:
+        return
+    codes = {getattr(item.error, "code", "") for item in report.failed}
+    if codes & {"not-signed-in", "access-denied"}:
+        raise click.exceptions.Exit(DENIED)
+    if failing == FAILED and all(item.status == "refused" for item in report.failed):
+        raise click.exceptions.Exit(REFUSED)
+    raise click.exceptions.Exit(failing)
+
+
+@click.command("apply")
+@file_option
+@json_option
+@quiet_option
+@dry_option
+@click.option("--stage", default="", help="Only this one of the ten steps.")
+@click.option("--only", default="", metavar="ID", help="Only this asset (dataset:docs) or step id.")
+def apply_command(path: Path, as_json: bool, quiet: bool, dry_run: bool, stage: str, only: str) -> None:
+    """Perform the plan up to, not including, the cutover.
+
+    Safe to stop and to run again: what arrived is not sent again, what is half done is finished."""
+    opened = project(path, quiet=quiet)
+    finish(opened.apply(stage=stage, only=only, dry_run=dry_run, told=say_result), as_json)
+
+
+@click.command("verify")
+@file_option
+@json_option
+@quiet_option
+@click.option("--only", default="", metavar="ID", help="Only this asset or step id.")
+def verify_command(path: Path, as_json: bool, quiet: bool, only: str) -> None:
+    """Re-check everything that was done, now, from the stores. Exit code 4 names a difference; `apply` mends it."""
+    finish(project(path, quiet=quiet).verify(only=only, told=say_result), as_json, failing=DIFFERENT)
+
+
+@click.command("cutover")
+@file_option
+@json_option
+@quiet_option
+@dry_option
+def cutover_command(path: Path, as_json: bool, quiet: bool, dry_run: bool) -> None:
+    """Mirror, canary by weight, rollback drill, ramp to 100 %, freeze, last delta, switch."""
+    finish(project(path, quiet=quiet).cutover(dry_run=dry_run, told=say_result), as_json)
+
+
+@click.command("rollback")
+@file_option
+@json_option
+@quiet_option
+@dry_option
+@click.option("--to", "to_stage", default="cutover", show_default=True, help="Undo every step from this stage on.")
+def rollback_command(path: Path, as_json: bool, quiet: bool, dry_run: bool, to_stage: str) -> None:
+    """Bring traffic, and the objects written at the target since the switch, back to the source."""
+    finish(project(path, quiet=quiet).rollback(to_stage=to_stage, dry_run=dry_run, told=say_result), as_json)
+
+
+@click.command("commit")
+@file_option
+@json_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def commit_command(path: Path, as_json: bool, yes: bool) -> None:
+    """End the right to roll back. Asks first."""
+    opened = project(path)
+    if not yes:
+        click.confirm("After this, `crossload rollback` will refuse. Commit?", abort=True, err=True)
+    item = opened.commit()
+    if as_json:
+        print_json({"evidence": item.id, "at": item.at, "summary": item.summary})
+    else:
+        click.echo(f"{item.summary} [{item.id}]")

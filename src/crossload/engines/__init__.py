@@ -1,0 +1,1 @@
+"""The engines: each usable alone as a library, none imports another."""

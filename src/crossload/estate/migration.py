@@ -1,0 +1,170 @@
+"""The migration file: its schema (pydantic, at this door only) and the frozen value the rest of the house sees."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from crossload.estate.place import Place, Service
+
+API_VERSION = "crossload/v1"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors: a misspelt limit must not silently become no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Metadata(Section):
+    name: Name = Field(description="Name of this migration.")
+    owner: str = Field(description="Team or person who answers for it.")
+    deadline: date | None = Field(default=None, description="Last day on which the cutover must be committed.")
+
+
+class Metric(Section):
+    name: Name = Field(description="Name of the metric, as the report shows it.")
+    measure: Literal[
+        "latency_p95", "error_rate", "answer_agreement", "cost_per_1k_tokens", "digest_mismatches", "data_lag"
+    ] = Field(description="What is measured; each is measured by one stage of Crossload.")
+    direction: Literal["lower", "higher"] = Field(description="Which way is better.")
+    limit: float = Field(description="Worst value at which the migration still counts as a success.")
+    unit: str = Field(description="Unit of `limit`: s, ratio, usd, count.")
+    rollback_at: float | None = Field(default=None, description="Value at which traffic goes back to the source.")
+
+
+class Budget(Section):
+    one_time_usd: float | None = Field(default=None, ge=0, description="Ceiling for moving once.")
+    monthly_usd: float | None = Field(default=None, ge=0, description="Ceiling for running at the target.")
+
+
+class Goals(Section):
+    metrics: list[Metric] = Field(min_length=3, max_length=5, description="Three to five metrics that decide.")
+    budget: Budget = Budget()
+
+
+class ServiceSection(Section):
+    provider: str = Field(description="Provider that answers this port here.")
+    connection: dict[str, str] = Field(default_factory=dict, description="Settings; values may be env: or file:.")
+
+
+PORTS = Literal["store", "vectors", "models", "identity", "account", "policy", "probe"]
+
+
+class PlaceSection(Section):
+    id: Name = Field(description="Short name of this place, used all over the plan.")
+    provider: str = Field(description="Provider of the place: aws, gcp, azure, local.")
+    region: str = Field(description="Region in the provider's own spelling.")
+    country: Country | None = Field(default=None, description="ISO 3166-1 alpha-2 country of the region.")
+    connection: dict[str, str] = Field(default_factory=dict, description="Settings; values may be env: or file:.")
+    services: dict[PORTS, ServiceSection] = Field(default_factory=dict, description="Ports served by others.")
+
+    def place(self) -> Place:
+        services = {port: Service(item.provider, item.connection) for port, item in self.services.items()}
+        return Place(self.id, self.provider, self.region, self.country or "", self.connection, dict(services))
+
+
+class Regions(Section):
+    min: int = Field(default=2, ge=1, description="The plan must be able to use at least this many regions.")
+    max: int | None = Field(default=None, ge=1)
+
+
+class Targets(Section):
+    allow: list[PlaceSection] = Field(min_length=1, description="Places that may be chosen.")
+    regions: Regions = Regions()
+    residency: dict[str, list[str]] = Field(
+        default_factory=dict, description="sensitivity -> allowed countries (ISO codes) or sets (EU, EEA, US)."
+    )
+    forbid: list[str] = Field(default_factory=list, description="Place ids or regions never to use.")
+
+
+class Match(Section):
+    kind: str | None = Field(default=None, description="Asset kind (dataset, model, index, ...).")
+    name: str | None = Field(default=None, description="Name or glob of the asset as discovered.")
+
+
+class Overlay(Section):
+    match: Match
+    set: dict[Literal["id", "sensitivity", "uptime", "app", "owner", "move", "risk"], str] = Field(
+        description="Facts people know and clouds do not. `id` renames; `move: no` leaves the asset where it is."
+    )
+
+
+class DataRules(Section):
+    part_size_mib: int = Field(default=16, ge=5, le=512)
+    workers: int = Field(default=8, ge=1, le=256)
+    bandwidth_mib_per_second: float | None = Field(default=None, gt=0, description="Ceiling on the link.")
+    reread_sample: float = Field(default=0.01, ge=0, le=1, description="Share of objects read back and hashed.")
+    allow_mass_delete: bool = Field(default=False, description="Let a delta delete more than 1 % of the keys.")
+    manifest: Literal["sha256"] = "sha256"
+
+
+class Gateway(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535, description="0 picks a free port and writes it down.")
+
+
+class Cutover(Section):
+    mirror_requests: int = Field(default=200, ge=20, description="Requests sent to both sides before any user moves.")
+    questions: str = Field(default="", description="JSONL file of prompts for the mirror, relative to this file.")
+    canary_weights: list[int] = Field(default=[5, 25, 50, 100], description="Percent of traffic at the target.")
+    requests_per_weight: int = Field(default=40, ge=5)
+    drill: bool = Field(default=True, description="Roll back once on purpose before the ramp.")
+
+
+class App(Section):
+    path: str = Field(description="Folder of the app's code, relative to this file.")
+    test: list[str] = Field(default=["python", "-m", "pytest", "-q"], description="Command that runs its tests.")
+    branch: str = Field(default="crossload/portable", description="Git branch that receives the converted code.")
+
+
+class MigrationFile(Section):
+    """The whole file."""
+
+    api_version: Literal["crossload/v1"] = Field(alias="apiVersion")
+    kind: Literal["Migration"]
+    metadata: Metadata
+    environment: str = Field(default="", description="KEY=VALUE file that env: references may use, beside the process.")
+    goals: Goals
+    sources: list[PlaceSection] = Field(min_length=1)
+    targets: Targets
+    overlays: list[Overlay] = []
+    data: DataRules = DataRules()
+    gateway: Gateway = Gateway()
+    cutover: Cutover = Cutover()
+    app: App | None = None
+
+
+class Migration:
+    """A migration file that passed the door, with the folder it lives in. `places` holds every place by id."""
+
+    def __init__(self, file: MigrationFile, path: Path) -> None:
+        self.file = file
+        self.path = path
+        self.folder = path.resolve().parent
+        sections = [*file.sources, *file.targets.allow]
+        self.places: dict[str, Place] = {section.id: section.place() for section in sections}
+        self.source_ids = tuple(section.id for section in file.sources)
+        self.target_ids = tuple(section.id for section in file.targets.allow)
+
+    @property
+    def name(self) -> str:
+        return self.file.metadata.name
+
+    @property
+    def source(self) -> Place:
+        return self.places[self.source_ids[0]]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.file.model_dump(mode="json", by_alias=True)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the migration file, for editors."""
+    schema = MigrationFile.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "migration.schema.json", **schema}

@@ -1,0 +1,196 @@
+"""Reading the migration file: all problems at once, each with line, column, code and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from crossload.estate.diagnostic import Diagnostic, errors_in
+from crossload.estate.migration import Migration, MigrationFile
+
+Position = tuple[int, int]
+Location = tuple[str | int, ...]
+
+
+def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
+    """Return the migration, or None with at least one error among the diagnostics. Never raises for bad content."""
+    subject = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        hint = "run `crossload init` to write one, or name it with --file"
+        return None, [Diagnostic.error("XL100", f"cannot read the migration file: {error}", subject=subject, hint=hint)]
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        return None, [
+            Diagnostic.error(
+                "XL101", f"not YAML: {error.problem}", subject=subject, line=line, column=column,
+                hint="check indentation, quotes and colons near this place",
+            )
+        ]  # fmt: skip
+    if root is None:
+        return None, [Diagnostic.error("XL102", "the file is empty", subject=subject, hint="run `crossload init`")]
+    positions = dict(_positions(root, ()))
+    problems = list(_duplicate_keys(root, subject))
+    loader = yaml.SafeLoader("")
+    try:
+        value = loader.construct_document(root)
+    finally:
+        loader.dispose()
+    migration: Migration | None = None
+    try:
+        migration = Migration(MigrationFile.model_validate(value), path)
+    except ValidationError as error:
+        problems += [_diagnostic(item, positions, subject) for item in error.errors(include_url=False)]
+    if migration is not None:
+        problems += _cross_checks(migration, positions, subject)
+    problems.sort(key=lambda item: (item.line, item.column, item.code))
+    return (None if errors_in(problems) else migration), problems
+
+
+def _positions(node: yaml.Node, at: Location) -> Iterator[tuple[Location, Position]]:
+    yield at, (node.start_mark.line + 1, node.start_mark.column + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*at, "@key", key.value), (key.start_mark.line + 1, key.start_mark.column + 1)
+            yield from _positions(value, (*at, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _positions(value, (*at, index))
+
+
+def _duplicate_keys(node: yaml.Node, subject: str) -> Iterator[Diagnostic]:
+    """YAML lets the last of two equal keys win in silence; one of the two limits would be lost."""
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                yield Diagnostic.error(
+                    "XL103", f"key `{key.value}` is given twice (first on line {seen[key.value]})", subject=subject,
+                    line=line, column=key.start_mark.column + 1, hint="keep one of them",
+                )  # fmt: skip
+            seen.setdefault(str(key.value), line)
+            children.append(value)
+    elif isinstance(node, yaml.SequenceNode):
+        children = list(node.value)
+    for child in children:
+        yield from _duplicate_keys(child, subject)
+
+
+def _find(location: Location, positions: dict[Location, Position]) -> Position:
+    """The nearest enclosing node that exists in the file (pydantic adds steps that no node has)."""
+    at = location
+    while at and at not in positions:
+        at = at[:-1]
+    return positions.get(at, (1, 1))
+
+
+def _diagnostic(item: ErrorDetails, positions: dict[Location, Position], subject: str) -> Diagnostic:
+    location: Location = tuple(part for part in item["loc"] if part != "[key]")
+    dotted = ".".join(str(part) for part in location)
+    line, column = _find(location, positions)
+    if item["type"] == "extra_forbidden":
+        parent, key = location[:-1], str(location[-1])
+        line, column = positions.get((*parent, "@key", key), (line, column))
+        known = _keys_of(parent)
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(sorted(known))}"
+        return Diagnostic.error(
+            "XL110", f"unknown key `{dotted}`", subject=subject, line=line, column=column, hint=hint
+        )
+    if item["type"] == "missing":
+        return Diagnostic.error(
+            "XL111", f"`{dotted}` is missing", subject=subject, line=line, column=column, hint=_describe(location)
+        )
+    shown = repr(item.get("input"))
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return Diagnostic.error(
+        "XL112", f"`{dotted}`: {item['msg'].lower()} (got {shown})", subject=subject, line=line, column=column,
+        hint=_describe(location),
+    )  # fmt: skip
+
+
+def _model_at(location: Location) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = MigrationFile
+    for part in location:
+        if isinstance(part, int) or model is None:
+            continue
+        field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
+        model = _inner_model(field.annotation) if field is not None else model
+    return model
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _inner_model(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _keys_of(location: Location) -> list[str]:
+    model = _model_at(location)
+    return [] if model is None else [f.alias or name for name, f in model.model_fields.items()]
+
+
+def _describe(location: Location) -> str:
+    model = _model_at(location[:-1])
+    if model is None or not location:
+        return ""
+    field = next((f for name, f in model.model_fields.items() if location[-1] in (name, f.alias)), None)
+    return (field.description or "") if field is not None else ""
+
+
+def _cross_checks(migration: Migration, positions: dict[Location, Position], subject: str) -> list[Diagnostic]:
+    """What no single field can see."""
+    found: list[Diagnostic] = []
+
+    def complain(code: str, location: Location, summary: str, hint: str) -> None:
+        line, column = _find(location, positions)
+        found.append(Diagnostic.error(code, summary, subject=subject, line=line, column=column, hint=hint))
+
+    file = migration.file
+    listed = [(("sources", i, "id"), s.id) for i, s in enumerate(file.sources)]
+    listed += [(("targets", "allow", i, "id"), s.id) for i, s in enumerate(file.targets.allow)]
+    seen: set[str] = set()
+    for location, place in listed:
+        if place in seen:
+            complain("XL120", location, f"place id `{place}` is used twice", "give every place its own id")
+        seen.add(place)
+    regions = {(s.provider, s.region) for s in file.targets.allow if not {s.id, s.region} & set(file.targets.forbid)}
+    if len(regions) < file.targets.regions.min:
+        complain(
+            "XL121", ("targets", "allow"),
+            f"{len(regions)} region(s) allowed, `targets.regions.min` asks for {file.targets.regions.min}",
+            "allow a place in another region, or lower targets.regions.min",
+        )  # fmt: skip
+    for index, item in enumerate(file.targets.forbid):
+        if item not in {s.id for s in file.targets.allow} | {s.region for s in file.targets.allow}:
+            complain(
+                "XL122", ("targets", "forbid", index), f"`{item}` is neither an allowed place nor a region of one",
+                "remove it or correct the name",
+            )  # fmt: skip
+    names = [metric.name for metric in file.goals.metrics]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            complain("XL123", ("goals", "metrics", index, "name"), f"metric `{name}` is given twice", "rename one")
+    weights = file.cutover.canary_weights
+    if not weights or weights != sorted(set(weights)) or weights[-1] != 100 or weights[0] < 1:
+        complain(
+            "XL124", ("cutover", "canary_weights"), f"canary weights {weights} must rise and end at 100",
+            "for example [5, 25, 50, 100]",
+        )  # fmt: skip
+    return found

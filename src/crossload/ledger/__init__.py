@@ -1,0 +1,1 @@
+"""The spine's memory: evidence, step states, transfer journals, locks. SQLite, embedded."""

@@ -1,0 +1,57 @@
+"""SQLite opened the one way we open it, with its errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from crossload.ports.errors import CrossloadError
+
+
+class LedgerBroken(CrossloadError):
+    """The ledger cannot be written or read. Nothing recorded before is lost: every record is its own transaction."""
+
+    code = "ledger"
+
+
+def connect(path: Path, *, synchronous: str) -> sqlite3.Connection:
+    """Open (and create, readable by its owner only) a WAL database. `synchronous` is FULL or NORMAL."""
+    with broken(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch(mode=0o600)
+        database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        database.execute("pragma journal_mode=wal")
+        database.execute(f"pragma synchronous={synchronous}")
+        database.execute("pragma foreign_keys=on")
+        return database
+
+
+@contextlib.contextmanager
+def broken(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.OperationalError, OSError) as error:
+        full = "full" in str(error).lower() or getattr(error, "errno", None) == 28
+        hint = "free disk space and run the same command again; it goes on where it stopped" if full else ""
+        raise LedgerBroken(f"{path}: {error}", hint=hint) from error
+    except sqlite3.DatabaseError as error:
+        raise LedgerBroken(
+            f"{path}: {error}", hint="restore the file from a copy"
+        ) from error
+
+
+@contextlib.contextmanager
+def transaction(database: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """All or nothing, and never half open: a failed statement rolls back."""
+    with broken(path):
+        database.execute("begin immediate")
+        try:
+            yield database
+            database.execute("commit")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                database.execute("rollback")
+            raise

@@ -1,0 +1,171 @@
+"""The journal of one bucket's copy: what was sent, what arrived, what is open. One writer thread, group commit.
+
+State of an object: pending -> sending -> done, or gone (removed at the source and then at the target)."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from crossload.ledger.database import LedgerBroken, broken, connect
+
+_SCHEMA = """
+create table if not exists object(
+    key text primary key, size_bytes integer not null, source_etag text not null, state text not null,
+    upload text not null default '', sha256 text not null default '', check_digest text not null default '',
+    target_etag text not null default '', trust text not null default '', losses text not null default '',
+    changed_during_copy integer not null default 0, modified_at real not null default 0) without rowid;
+create index if not exists object_state on object(state);
+create table if not exists counter(name text primary key, value integer not null) without rowid;
+"""
+_COLUMNS = (
+    "key, size_bytes, source_etag, state, upload, sha256, check_digest, target_etag, trust, losses, "
+    "changed_during_copy, modified_at"
+)
+_GROUP_SECONDS = 0.02
+_GROUP_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object. `check_digest` is the digest the target store reports by itself; `trust` is sent | stored | reread."""
+
+    key: str
+    size_bytes: int
+    source_etag: str
+    state: str = "pending"
+    upload: str = ""
+    sha256: str = ""
+    check_digest: str = ""
+    target_etag: str = ""
+    trust: str = ""
+    losses: str = ""
+    changed_during_copy: int = 0
+    modified_at: float = 0.0
+
+    def with_(self, **changes: Any) -> Entry:
+        return replace(self, **changes)
+
+
+class Journal:
+    """Writes are queued and committed together; `barrier()` waits until all that was put so far is on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader = connect(path, synchronous="NORMAL")
+        self._mutex = threading.Lock()
+        with broken(path):
+            self._reader.executescript(_SCHEMA)
+        self._queue: queue.Queue[Entry | tuple[str, int] | threading.Event | None] = queue.Queue(maxsize=10_000)
+        self._failure: LedgerBroken | None = None
+        self._thread = threading.Thread(target=self._write, name=f"journal {path.name}", daemon=True)
+        self._thread.start()
+
+    def put(self, entry: Entry) -> None:
+        """Queue a new state of one object. Raises LedgerBroken if an earlier write failed."""
+        self._check()
+        self._queue.put(entry)
+
+    def count(self, name: str, amount: int) -> None:
+        """Add to a named counter that survives us."""
+        self._check()
+        self._queue.put((name, amount))
+
+    def barrier(self) -> None:
+        done = threading.Event()
+        self._queue.put(done)
+        while not done.wait(0.5):
+            self._check()
+        self._check()
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join(timeout=30)
+        self._reader.close()
+
+    def entries(self, state: str = "") -> Iterator[Entry]:
+        """In UTF-8 key order (SQLite's binary collation)."""
+        query = f"select {_COLUMNS} from object" + (" where state=?" if state else "") + " order by key"  # noqa: S608
+        last: list[Any] = [state] if state else []
+        with self._mutex, broken(self.path):
+            rows = self._reader.execute(query, last).fetchall()
+        for row in rows:
+            yield Entry(*row)
+
+    def get(self, key: str) -> Entry | None:
+        with self._mutex, broken(self.path):
+            row = self._reader.execute(f"select {_COLUMNS} from object where key=?", (key,)).fetchone()  # noqa: S608
+        return Entry(*row) if row else None
+
+    def counter(self, name: str) -> int:
+        with self._mutex, broken(self.path):
+            row = self._reader.execute("select value from counter where name=?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def totals(self) -> dict[str, tuple[int, int]]:
+        """state -> (objects, bytes)."""
+        with self._mutex, broken(self.path):
+            rows = self._reader.execute("select state, count(*), sum(size_bytes) from object group by state").fetchall()
+        return {row[0]: (row[1], row[2] or 0) for row in rows}
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _write(self) -> None:
+        writer = connect(self.path, synchronous="NORMAL")
+        try:
+            while True:
+                batch, waiting, ended = self._gather()
+                try:
+                    self._commit(writer, batch)
+                except LedgerBroken as error:
+                    self._failure = error
+                for event in waiting:
+                    event.set()
+                if ended:
+                    return
+        finally:
+            writer.close()
+
+    def _gather(self) -> tuple[list[Entry | tuple[str, int]], list[threading.Event], bool]:
+        batch: list[Entry | tuple[str, int]] = []
+        waiting: list[threading.Event] = []
+        until: float | None = None
+        while len(batch) < _GROUP_ROWS:
+            try:
+                item = self._queue.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return batch, waiting, False
+            if item is None:
+                return batch, waiting, True
+            if isinstance(item, threading.Event):
+                waiting.append(item)
+                return batch, waiting, False
+            batch.append(item)
+            until = until or time.monotonic() + _GROUP_SECONDS
+        return batch, waiting, False
+
+    def _commit(self, writer: sqlite3.Connection, batch: Iterable[Entry | tuple[str, int]]) -> None:
+        items = list(batch)
+        if not items or self._failure is not None:
+            return
+        with broken(self.path):
+            writer.execute("begin immediate")
+            for item in items:
+                if isinstance(item, Entry):
+                    values = tuple(getattr(item, name.strip()) for name in _COLUMNS.split(","))
+                    marks = ",".join("?" * len(values))
+                    writer.execute(f"insert or replace into object({_COLUMNS}) values({marks})", values)
+                else:
+                    writer.execute(
+                        "insert into counter values(?,?) on conflict(name) do update set value=value+excluded.value",
+                        item,
+                    )
+            writer.execute("commit")

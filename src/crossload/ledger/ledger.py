@@ -1,0 +1,164 @@
+"""The ledger of one migration: a hash chain of evidence, the state of every step, and what was committed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from crossload.estate.digest import canonical_json
+from crossload.estate.evidence import Evidence, Outcome
+from crossload.ledger.database import broken, connect, transaction
+
+GENESIS = "0" * 64
+
+_SCHEMA = """
+create table if not exists evidence(
+    sequence integer primary key, at text not null, stage text not null, step text not null, asset text not null,
+    verb text not null, status text not null, summary text not null, data text not null, previous text not null,
+    hash text not null);
+create index if not exists evidence_asset on evidence(asset, sequence);
+create table if not exists step(
+    id text primary key, state text not null, data text not null, sequence integer not null, plan text not null)
+    without rowid;
+create table if not exists setting(name text primary key, value text not null) without rowid;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """`state`: running | good | failed | refused | broken (a verify found it wrong) | undone."""
+
+    id: str
+    state: str
+    data: Mapping[str, Any]
+    sequence: int
+
+
+class Ledger:
+    """Append-only evidence. Safe for threads of one process; one writing process at a time (see lock.py)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mutex = threading.RLock()
+        self._database = connect(path, synchronous="FULL")
+        with broken(path):
+            self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def record(self, stage: str, step: str, asset: str, verb: str, outcome: Outcome) -> Evidence:
+        """Append one record and, for perform/undo/verify of a step, set its state, in one transaction."""
+        with self._mutex, transaction(self._database, self.path) as db:
+            last = db.execute("select sequence, hash from evidence order by sequence desc limit 1").fetchone()
+            sequence, previous = (last[0] + 1, last[1]) if last else (1, GENESIS)
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            data = json.loads(canonical_json(dict(outcome.data)))
+            item = Evidence(sequence, at, stage, step, asset, verb, outcome.status, outcome.summary, data, previous)
+            db.execute(
+                "insert into evidence values(?,?,?,?,?,?,?,?,?,?,?)",
+                (
+                    sequence,
+                    at,
+                    stage,
+                    step,
+                    asset,
+                    verb,
+                    outcome.status,
+                    outcome.summary,
+                    _text(data),
+                    previous,
+                    item.hash,
+                ),
+            )
+            state = _state_after(verb, outcome)
+            if state and step:
+                self._set_state(step, state, data if verb == "perform" else None, sequence)
+        return item
+
+    def begin(self, step: str) -> None:
+        """Mark a step as running, before its effects begin: after a crash we know what may be half done."""
+        with self._mutex, transaction(self._database, self.path):
+            self._set_state(step, "running", None, 0)
+
+    def _set_state(self, step: str, state: str, data: Mapping[str, Any] | None, sequence: int) -> None:
+        row = self._database.execute("select data, sequence from step where id=?", (step,)).fetchone()
+        kept = _text(data) if data is not None else (row[0] if row else "{}")
+        number = sequence or (row[1] if row else 0)
+        self._database.execute("insert or replace into step values(?,?,?,?,'')", (step, state, kept, number))
+
+    def state(self, step: str) -> StepState | None:
+        with self._mutex, broken(self.path):
+            row = self._database.execute("select id, state, data, sequence from step where id=?", (step,)).fetchone()
+        return StepState(row[0], row[1], json.loads(row[2]), row[3]) if row else None
+
+    def states(self) -> dict[str, StepState]:
+        with self._mutex, broken(self.path):
+            rows = self._database.execute("select id, state, data, sequence from step").fetchall()
+        return {row[0]: StepState(row[0], row[1], json.loads(row[2]), row[3]) for row in rows}
+
+    def outcomes(self) -> dict[str, Mapping[str, Any]]:
+        """Data of the last perform of every step that is good now."""
+        return {name: state.data for name, state in self.states().items() if state.state == "good"}
+
+    def evidence(self, asset: str = "", stage: str = "") -> Iterator[Evidence]:
+        """In order; all, or of one asset, or of one stage."""
+        query = "select sequence, at, stage, step, asset, verb, status, summary, data, previous from evidence"
+        where = [f"{name}=?" for name, value in (("asset", asset), ("stage", stage)) if value]
+        if where:
+            query += " where " + " and ".join(where)
+        with self._mutex, broken(self.path):
+            rows = self._database.execute(query + " order by sequence", [v for v in (asset, stage) if v]).fetchall()
+        for row in rows:
+            sequence, at, in_stage, step, of_asset, verb, status, summary, data, previous = row
+            yield Evidence(
+                sequence, at, in_stage, step, of_asset, verb, status, summary, json.loads(data), previous
+            )
+
+    def check_chain(self) -> str:
+        """ "" when every record hashes to what the next one says, else what is wrong. Anyone can redo this."""
+        previous = GENESIS
+        with self._mutex, broken(self.path):
+            stored = dict(self._database.execute("select sequence, hash from evidence").fetchall())
+        for expected, item in enumerate(self.evidence(), 1):
+            if item.sequence != expected:
+                return f"record {expected} is missing"
+            if item.previous != previous:
+                return f"record {item.sequence} does not follow the one before it"
+            if stored[item.sequence] != item.hash:
+                return f"record {item.sequence} was changed after it was written"
+            previous = item.hash
+        return ""
+
+    def head(self) -> str:
+        with self._mutex, broken(self.path):
+            row = self._database.execute("select hash from evidence order by sequence desc limit 1").fetchone()
+        return row[0] if row else GENESIS
+
+    def setting(self, name: str) -> str:
+        with self._mutex, broken(self.path):
+            row = self._database.execute("select value from setting where name=?", (name,)).fetchone()
+        return row[0] if row else ""
+
+    def set_setting(self, name: str, value: str) -> None:
+        with self._mutex, transaction(self._database, self.path) as db:
+            db.execute("insert or replace into setting values(?,?)", (name, value))
+
+
+def _text(data: Mapping[str, Any]) -> str:
+    return canonical_json(dict(data)).decode()
+
+
+def _state_after(verb: str, outcome: Outcome) -> str:
+    if verb == "perform":
+        return "good" if outcome.good else outcome.status
+    if verb == "undo":
+        return "undone" if outcome.good else ""
+    if verb == "verify":
+        return "" if outcome.good else "broken"
+    return ""

@@ -1,0 +1,1 @@
+"""The seams: what stages and engines may ask of the outside, in neutral words."""

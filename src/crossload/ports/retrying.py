@@ -1,0 +1,124 @@
+"""Retry is the Store port around the Store port: full-jitter backoff on errors that say they are retryable."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from crossload.ports.errors import CrossloadError
+from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, Store
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Waits up to `base * 2**attempt` seconds (full jitter, at most `delay_seconds_max`), gives up `give_up_seconds`
+    after the first failure. A server's Retry-After is a lower bound."""
+
+    base_seconds: float = 0.2
+    delay_seconds_max: float = 5.0
+    give_up_seconds: float = 120.0
+
+
+def retry(call: Callable[[], Result], policy: RetryPolicy, say: Callable[[str], None]) -> Result:
+    """Call until it works, the error is final, or the time is up."""
+    started = 0.0
+    attempt = 0
+    while True:
+        try:
+            return call()
+        except CrossloadError as error:
+            now = time.monotonic()
+            started = started or now
+            if not error.retryable or now - started > policy.give_up_seconds:
+                raise
+            ceiling = min(policy.delay_seconds_max, policy.base_seconds * 2**attempt)
+            delay = max(random.uniform(0, ceiling), error.retry_after_seconds or 0.0)  # noqa: S311
+            if attempt in (3, 6) or attempt % 10 == 9:
+                say(f"waiting for a store to come back: {error}")
+            attempt += 1
+            time.sleep(delay)
+
+
+class RetryingStore:
+    """A Store that waits for a store. Conditional writes may report PreconditionFailed for our own first attempt whose
+    answer was lost: the caller compares digests before it believes in a stranger."""
+
+    def __init__(self, inner: Store, policy: RetryPolicy, say: Callable[[str], None]) -> None:
+        self._inner = inner
+        self._policy = policy
+        self._say = say
+        self.place = inner.place
+        self.features = inner.features
+
+    def _retry(self, call: Callable[[], Result]) -> Result:
+        return retry(call, self._policy, self._say)
+
+    def buckets(self) -> list[BucketInfo]:
+        return self._retry(self._inner.buckets)
+
+    def ensure_bucket(self, bucket: str) -> bool:
+        return self._retry(lambda: self._inner.ensure_bucket(bucket))
+
+    def remove_bucket(self, bucket: str) -> bool:
+        return self._retry(lambda: self._inner.remove_bucket(bucket))
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+        return self._listing(lambda: self._inner.list(bucket, prefix))
+
+    def versions(self, bucket: str) -> Iterator[ObjectInfo]:
+        return self._listing(lambda: self._inner.versions(bucket))
+
+    def _listing(self, call: Callable[[], Iterator[ObjectInfo]]) -> Iterator[ObjectInfo]:
+        """A listing that breaks off starts again and skips what was given already."""
+        given: set[tuple[str, str]] = set()
+        policy = self._policy
+        started = time.monotonic()
+        while True:
+            try:
+                for item in call():
+                    if (item.key, item.version) not in given:
+                        given.add((item.key, item.version))
+                        yield item
+                return
+            except CrossloadError as error:
+                if not error.retryable or time.monotonic() - started > policy.give_up_seconds:
+                    raise
+                time.sleep(random.uniform(policy.base_seconds, policy.delay_seconds_max))  # noqa: S311
+
+    def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]:
+        return self._retry(lambda: self._inner.head(bucket, key))
+
+    def read(self, bucket: str, key: str, start: int = 0, length: int | None = None, if_match: str = "") -> bytes:
+        return self._retry(lambda: self._inner.read(bucket, key, start, length, if_match))
+
+    def write(self, bucket: str, key: str, data: bytes, meta: ObjectMeta, **conditions: Any) -> ObjectInfo:
+        return self._retry(lambda: self._inner.write(bucket, key, data, meta, **conditions))
+
+    def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int, **conditions: Any) -> str:
+        return self._retry(lambda: self._inner.open_upload(bucket, key, meta, size_bytes, **conditions))
+
+    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
+        return self._retry(lambda: self._inner.write_part(bucket, key, upload, part, data, last=last))
+
+    def parts(self, bucket: str, key: str, upload: str) -> list[Part]:
+        return self._retry(lambda: self._inner.parts(bucket, key, upload))
+
+    def complete(self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False) -> ObjectInfo:
+        return self._retry(lambda: self._inner.complete(bucket, key, upload, parts, if_absent=if_absent))
+
+    def abort(self, bucket: str, key: str, upload: str) -> None:
+        self._retry(lambda: self._inner.abort(bucket, key, upload))
+
+    def delete(self, bucket: str, key: str, if_match: str = "") -> None:
+        self._retry(lambda: self._inner.delete(bucket, key, if_match))
+
+    def freeze(self, bucket: str) -> str:
+        return self._retry(lambda: self._inner.freeze(bucket))
+
+    def thaw(self, bucket: str, token: str) -> None:
+        self._retry(lambda: self._inner.thaw(bucket, token))

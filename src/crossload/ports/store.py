@@ -1,0 +1,145 @@
+"""The Store port: objects in buckets. One conformance suite holds every provider to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from crossload.estate.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFeatures:
+    """Facts of one store, asked instead of its name.
+
+    `digests_returned`: algorithms the server computes itself and reports on head (trust level `stored`).
+    `digests_verified`: algorithms the server checks on write (trust level `sent`).
+    `ordered_parts`: parts must be sent in order by one writer (resumable sessions)."""
+
+    digests_returned: frozenset[str] = frozenset()
+    digests_verified: frozenset[str] = frozenset()
+    conditional_create: bool = True
+    conditional_read: bool = True
+    versions: bool = False
+    tags: bool = True
+    ordered_parts: bool = False
+    part_size_bytes_min: int = 5 * 2**20
+    parts_max: int = 10_000
+    user_metadata_bytes_max: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """What goes with the bytes. `user` keys are lower-case. `tags` is separate, because some stores have none."""
+
+    content_type: str = ""
+    cache_control: str = ""
+    content_disposition: str = ""
+    content_encoding: str = ""
+    content_language: str = ""
+    user: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object as listed or written. `etag` is opaque and changes with the bytes; `version` is "" when the store
+    keeps none; `modified_at` is seconds since the epoch."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    version: str = ""
+    modified_at: float = 0.0
+    digests: tuple[Digest, ...] = ()
+    is_latest: bool = True
+    is_delete_marker: bool = False
+
+    def digest(self, algorithm: str) -> Digest | None:
+        return next((item for item in self.digests if item.algorithm == algorithm), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of an open upload; numbers count from 1; `etag` is what `complete` wants back."""
+
+    number: int
+    offset_bytes: int
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class BucketInfo:
+    name: str
+    region: str = ""
+    versioning: bool | None = None
+    encryption: str = "unknown"
+
+
+class Store(Protocol):
+    """All calls are blocking and safe to call from many threads. Errors are those of `ports.errors`.
+
+    Every write may happen twice with the same bytes; `if_absent` and `if_match` keep it from overwriting others."""
+
+    place: str
+    features: StoreFeatures
+
+    def buckets(self) -> list[BucketInfo]: ...
+    def ensure_bucket(self, bucket: str) -> bool:
+        """Create it unless it is there. True when it was created now (so that undo may remove it)."""
+        ...
+
+    def remove_bucket(self, bucket: str) -> bool:
+        """Remove an empty bucket; False when it does not exist."""
+        ...
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Latest versions. The order is the store's own: sort before you rely on it."""
+        ...
+
+    def versions(self, bucket: str) -> Iterator[ObjectInfo]:
+        """All versions and delete markers; `Unsupported` when the store keeps none."""
+        ...
+
+    def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]: ...
+
+    def read(self, bucket: str, key: str, start: int = 0, length: int | None = None, if_match: str = "") -> bytes:
+        """Bytes [start, start+length). `if_match` is an etag; a changed object raises PreconditionFailed."""
+        ...
+
+    def write(
+        self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
+    ) -> ObjectInfo:
+        """Whole object in one request; the server checks a digest of it where it can."""
+        ...
+
+    def open_upload(
+        self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int, *, if_absent: bool = False, if_match: str = ""
+    ) -> str:
+        """Begin an upload in parts; the id survives our own death. The condition holds when the upload completes:
+        stores take it either here or in `complete`, so pass it to both."""
+        ...
+
+    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part: ...
+    def parts(self, bucket: str, key: str, upload: str) -> list[Part]:
+        """What the server has of an open upload: the truth that beats any journal. NotFound when it is gone."""
+        ...
+
+    def complete(
+        self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False
+    ) -> ObjectInfo: ...
+    def abort(self, bucket: str, key: str, upload: str) -> None:
+        """Forget an open upload; silent when it is gone already."""
+        ...
+
+    def delete(self, bucket: str, key: str, if_match: str = "") -> None:
+        """Silent when the object is not there."""
+        ...
+
+    def freeze(self, bucket: str) -> str:
+        """Deny writes for everybody but us; returns what `thaw` needs. `Unsupported` when the store cannot."""
+        ...
+
+    def thaw(self, bucket: str, token: str) -> None: ...

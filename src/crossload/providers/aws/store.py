@@ -1,0 +1,261 @@
+"""The Store port over S3 and S3-compatible servers."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from awscrt import checksums
+
+from crossload.estate.digest import Digest
+from crossload.ports.errors import NotFound, Unsupported
+from crossload.ports.provider import Settings
+from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
+from crossload.providers.aws.errors import translated
+from crossload.providers.aws.session import client
+
+_FREEZE = "CrossloadFreeze"
+
+
+def open_store(settings: Settings) -> S3Store:
+    return S3Store(settings)
+
+
+def crc64nvme_base64(data: bytes) -> str:
+    """Big-endian base64 of CRC-64/NVME, the form of `x-amz-checksum-crc64nvme`."""
+    return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
+
+
+class S3Store:
+    """Digest on every write: crc64nvme in `x-amz-checksum-crc64nvme`, which the server checks."""
+
+    features = StoreFeatures(
+        digests_returned=frozenset({"crc64nvme"}),
+        digests_verified=frozenset({"crc64nvme"}),
+        versions=True,
+        tags=True,
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.place = settings.place.id
+        self._settings = settings
+        with translated():
+            self._s3: Any = client(settings, "s3")
+
+    def buckets(self) -> list[BucketInfo]:
+        with translated():
+            return [BucketInfo(item["Name"]) for item in self._s3.list_buckets()["Buckets"]]
+
+    def ensure_bucket(self, bucket: str) -> bool:
+        with translated():
+            try:
+                self._s3.head_bucket(Bucket=bucket)
+                return False
+            except self._s3.exceptions.ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+                    raise
+            region = self._settings.place.region
+            where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+            self._s3.create_bucket(Bucket=bucket, **where)
+            return True
+
+    def remove_bucket(self, bucket: str) -> bool:
+        with translated():
+            try:
+                self._s3.delete_bucket(Bucket=bucket)
+            except self._s3.exceptions.NoSuchBucket:
+                return False
+            return True
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+        with translated():
+            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Contents", ()):
+                    yield ObjectInfo(
+                        item["Key"], item["Size"], item["ETag"].strip('"'), modified_at=item["LastModified"].timestamp()
+                    )
+
+    def versions(self, bucket: str) -> Iterator[ObjectInfo]:
+        with translated():
+            for page in self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+                for item in page.get("Versions", ()):
+                    yield ObjectInfo(
+                        item["Key"], item["Size"], item["ETag"].strip('"'), item["VersionId"],
+                        item["LastModified"].timestamp(), is_latest=item["IsLatest"],
+                    )  # fmt: skip
+                for item in page.get("DeleteMarkers", ()):
+                    yield ObjectInfo(
+                        item["Key"], 0, "", item["VersionId"], item["LastModified"].timestamp(),
+                        is_latest=item["IsLatest"], is_delete_marker=True,
+                    )  # fmt: skip
+
+    def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]:
+        with translated():
+            answer = self._s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+            tags: dict[str, str] = {}
+            if answer.get("TagCount", 1):  # absent means the server does not say, so we ask
+                listed = self._s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]
+                tags = {item["Key"]: item["Value"] for item in listed}
+        return _info(key, answer), _meta(answer, tags)
+
+    def read(self, bucket: str, key: str, start: int = 0, length: int | None = None, if_match: str = "") -> bytes:
+        if length == 0:
+            return b""
+        more: dict[str, Any] = {"IfMatch": f'"{if_match}"'} if if_match else {}
+        if start or length is not None:
+            end = "" if length is None else start + length - 1
+            more["Range"] = f"bytes={start}-{end}"
+        with translated():
+            return self._s3.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
+
+    def write(
+        self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
+    ) -> ObjectInfo:
+        crc = crc64nvme_base64(data)
+        with translated():
+            answer = self._s3.put_object(
+                Bucket=bucket, Key=key, Body=data, ChecksumCRC64NVME=crc, **_conditions(if_absent, if_match),
+                **_arguments(meta),
+            )  # fmt: skip
+        digests = (Digest("crc64nvme", base64.b64decode(crc).hex()),)
+        return ObjectInfo(key, len(data), answer["ETag"].strip('"'), answer.get("VersionId", ""), digests=digests)
+
+    def open_upload(
+        self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int, *, if_absent: bool = False, if_match: str = ""
+    ) -> str:
+        with translated():
+            return self._s3.create_multipart_upload(
+                Bucket=bucket, Key=key, ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT", **_arguments(meta)
+            )["UploadId"]
+
+    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
+        with translated():
+            answer = self._s3.upload_part(
+                Bucket=bucket, Key=key, UploadId=upload, PartNumber=part.number, Body=data,
+                ChecksumCRC64NVME=crc64nvme_base64(data),
+            )  # fmt: skip
+        return Part(part.number, part.offset_bytes, len(data), answer["ETag"].strip('"'))
+
+    def parts(self, bucket: str, key: str, upload: str) -> list[Part]:
+        found: list[Part] = []
+        offset = 0
+        with translated():
+            pages = self._s3.get_paginator("list_parts").paginate(Bucket=bucket, Key=key, UploadId=upload)
+            for page in pages:
+                for item in page.get("Parts", ()):
+                    found.append(Part(item["PartNumber"], offset, item["Size"], item["ETag"].strip('"')))
+                    offset += item["Size"]
+        return found
+
+    def complete(
+        self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False
+    ) -> ObjectInfo:
+        listed = [{"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts]
+        with translated():
+            answer = self._s3.complete_multipart_upload(
+                Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed}, **_conditions(if_absent, "")
+            )
+        size = sum(part.size_bytes for part in parts)
+        info = {**answer, "ContentLength": size}
+        return _info(key, info)
+
+    def abort(self, bucket: str, key: str, upload: str) -> None:
+        try:
+            with translated():
+                self._s3.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+        except NotFound:
+            return
+
+    def delete(self, bucket: str, key: str, if_match: str = "") -> None:
+        more = {"IfMatch": f'"{if_match}"'} if if_match else {}
+        try:
+            with translated():
+                self._s3.delete_object(Bucket=bucket, Key=key, **more)
+        except NotFound:
+            return
+
+    def freeze(self, bucket: str) -> str:
+        """A Deny statement in the bucket policy; the policy that was there comes back with the token."""
+        before = self._policy(bucket)
+        policy = json.loads(before) if before else {"Version": "2012-10-17", "Statement": []}
+        statements = [item for item in policy["Statement"] if item.get("Sid") != _FREEZE]
+        deny = {
+            "Sid": _FREEZE,
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": ["s3:PutObject", "s3:DeleteObject"],
+            "Resource": f"arn:aws:s3:::{bucket}/*",
+        }
+        policy["Statement"] = [*statements, deny]
+        with translated():
+            self._s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+        if _FREEZE not in (self._policy(bucket) or ""):
+            raise Unsupported(f"{self.place} took the freeze of {bucket} and forgot it", hint="stop the writers by hand")
+        frozen_before = any(item.get("Sid") == _FREEZE for item in json.loads(before)["Statement"]) if before else False
+        return "" if frozen_before or not before else before
+
+    def thaw(self, bucket: str, token: str) -> None:
+        now = self._policy(bucket)
+        if not now:
+            return
+        kept = [item for item in json.loads(now)["Statement"] if item.get("Sid") != _FREEZE]
+        with translated():
+            if kept:
+                policy = {**json.loads(now), "Statement": kept}
+                self._s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+            else:
+                self._s3.delete_bucket_policy(Bucket=bucket)
+
+    def _policy(self, bucket: str) -> str:
+        with translated():
+            try:
+                return self._s3.get_bucket_policy(Bucket=bucket)["Policy"]
+            except self._s3.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] in ("NoSuchBucketPolicy", "NoSuchPolicy"):
+                    return ""
+                raise
+
+
+def _conditions(if_absent: bool, if_match: str) -> dict[str, str]:
+    if if_absent:
+        return {"IfNoneMatch": "*"}
+    return {"IfMatch": f'"{if_match}"'} if if_match else {}
+
+
+def _arguments(meta: ObjectMeta) -> dict[str, Any]:
+    named = {
+        "ContentType": meta.content_type,
+        "CacheControl": meta.cache_control,
+        "ContentDisposition": meta.content_disposition,
+        "ContentEncoding": meta.content_encoding,
+        "ContentLanguage": meta.content_language,
+    }
+    out: dict[str, Any] = {name: value for name, value in named.items() if value}
+    if meta.user:
+        out["Metadata"] = dict(meta.user)
+    if meta.tags:
+        out["Tagging"] = urlencode(meta.tags)
+    return out
+
+
+def _info(key: str, answer: Mapping[str, Any]) -> ObjectInfo:
+    digests: list[Digest] = []
+    crc = answer.get("ChecksumCRC64NVME")
+    if crc:
+        digests.append(Digest("crc64nvme", base64.b64decode(crc).hex()))
+    modified = answer.get("LastModified")
+    return ObjectInfo(
+        key, answer["ContentLength"], answer["ETag"].strip('"'), answer.get("VersionId", ""),
+        modified.timestamp() if modified else 0.0, tuple(digests),
+    )  # fmt: skip
+
+
+def _meta(answer: Mapping[str, Any], tags: Mapping[str, str]) -> ObjectMeta:
+    return ObjectMeta(
+        answer.get("ContentType", ""), answer.get("CacheControl", ""), answer.get("ContentDisposition", ""),
+        answer.get("ContentEncoding", ""), answer.get("ContentLanguage", ""),
+        {name.lower(): value for name, value in answer.get("Metadata", {}).items()}, dict(tags),
+    )  # fmt: skip

@@ -1,0 +1,56 @@
+"""The Identity port for Google Cloud: sign in by federation or the default chain, ask by harmless calls."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from crossload.ports.errors import AccessDenied, CrossloadError, NotFound, NotSignedIn, PreconditionFailed
+from crossload.ports.identity import Permission, PermissionCheck, SignIn
+from crossload.ports.provider import Settings
+from crossload.providers.gcp.session import access_token, request
+
+_NO_SUCH_KEY = ".crossload%2Fpermission-check"
+_NEVER = "1"  # a generation no object has: the write can never happen
+
+
+def open_identity(settings: Settings) -> GcpIdentity:
+    return GcpIdentity(settings)
+
+
+class GcpIdentity:
+    def __init__(self, settings: Settings) -> None:
+        self.place = settings.place.id
+        self._settings = settings
+
+    def sign_in(self) -> SignIn:
+        token = access_token(self._settings)
+        request(  # a token is only good once a server took it
+            self._settings, "GET", "/storage/v1/b", params={"project": self._settings.get("project"), "maxResults": "1"}
+        )
+        return SignIn(token.subject, token.method, token.issuer, token.expires_at)
+
+    def check(self, permission: Permission) -> PermissionCheck:
+        try:
+            how = self._ask(permission.capability, quote(permission.resource, safe=""))
+        except (AccessDenied, NotSignedIn) as error:
+            return PermissionCheck(permission, "denied", str(error))
+        except (NotFound, PreconditionFailed) as error:
+            return PermissionCheck(permission, "allowed", f"answered {error}, not a refusal")
+        except CrossloadError as error:
+            return PermissionCheck(permission, "unknown", str(error))
+        return PermissionCheck(permission, "allowed" if how else "unknown", how or "no harmless call tells")
+
+    def _ask(self, capability: str, bucket: str) -> str:
+        if capability == "objects.list":
+            request(self._settings, "GET", f"/storage/v1/b/{bucket}/o", params={"maxResults": "1"})
+            return "objects.list of one key answered"
+        if capability == "objects.read":
+            request(self._settings, "GET", f"/storage/v1/b/{bucket}/o/{_NO_SUCH_KEY}", params={"alt": "media"})
+            return "objects.get answered"
+        if capability == "objects.write":
+            request(
+                self._settings, "DELETE", f"/storage/v1/b/{bucket}/o/{_NO_SUCH_KEY}",
+                params={"ifGenerationMatch": _NEVER},
+            )  # fmt: skip
+            return "objects.delete of a key that cannot match answered"
+        return ""

@@ -1,0 +1,11 @@
+"""A folder on this machine as a place: for trying things out, and for carrying data by disk."""
+
+from crossload.ports.provider import Provider
+
+_ROOM = "crossload.providers.local"
+
+PROVIDER = Provider(
+    name="local",
+    title="Local disk",
+    ports={"store": f"{_ROOM}.store:open_store"},
+)

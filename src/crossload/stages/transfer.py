@@ -1,0 +1,250 @@
+"""Step 5, transfer: data moves once, then deltas keep it equal until the cutover."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from crossload.engines.mover.bucket import CopyOptions, PassReport, Watcher, move_bucket, older_versions
+from crossload.engines.mover.manifest import root_of, write_manifest
+from crossload.engines.mover.proof import prove
+from crossload.engines.mover.vectors import digest_index, move_index
+from crossload.estate.asset import Asset, Kind
+from crossload.estate.diagnostic import Diagnostic
+from crossload.estate.evidence import Outcome
+from crossload.estate.migration import DataRules, Migration
+from crossload.ledger.journal import Journal
+from crossload.ports.errors import NotFound
+from crossload.ports.world import World
+from crossload.steps.step import Facts, Planned, Step
+
+NAME = "transfer"
+
+
+def plan(migration: Migration, facts: Facts) -> Planned:
+    """One copy step per dataset, model artifact and index that has a target."""
+    steps: list[Step] = []
+    diagnostics: list[Diagnostic] = []
+    for asset in facts.inventory.assets:
+        if asset.kind not in (Kind.DATASET, Kind.MODEL, Kind.INDEX):
+            continue
+        target = facts.choices.get(asset.id)
+        if target is None:
+            diagnostics.append(Diagnostic.note("XL501", "stays where it is: no target was chosen", subject=asset.id))
+            continue
+        diagnostics += _losses(asset)
+        after = (f"foundations/access/{asset.id}",)
+        params = {"source": asset.place, "target": target, **_location(asset)}
+        action = "copy-index" if asset.kind is Kind.INDEX else "copy"
+        steps.append(
+            Step(
+                f"{NAME}/{action}/{asset.id}", NAME, action, asset.id, _summary(asset, target), params, after,
+                undo="remove what this step created at the target", risk="low", wave=1,
+            )  # fmt: skip
+        )
+    return Planned(tuple(steps), tuple(diagnostics))
+
+
+def _location(asset: Asset) -> dict[str, Any]:
+    if asset.kind is Kind.INDEX:
+        return {"table": asset.fact("table", asset.name)}
+    # A model artifact is one key of its bucket; a dataset is all keys that are no model artifact's.
+    prefix = asset.fact("key", "") if asset.kind is Kind.MODEL else asset.fact("prefix", "")
+    return {"bucket": asset.fact("bucket", asset.name), "prefix": prefix}
+
+
+def _summary(asset: Asset, target: str) -> str:
+    if asset.kind is Kind.INDEX:
+        return f"copy {asset.fact('rows', 'unknown')} vectors of {asset.id} to {target}"
+    size = asset.fact("size_bytes")
+    return f"copy {asset.id} ({_mib(size)}) to {target}"
+
+
+def _mib(size_bytes: int | None) -> str:
+    return "unknown size" if size_bytes is None else f"{size_bytes / 2**20:,.1f} MiB"
+
+
+def _losses(asset: Asset) -> list[Diagnostic]:
+    older, markers = asset.fact("older_versions", 0) or 0, asset.fact("delete_markers", 0) or 0
+    if not older and not markers:
+        return []
+    return [
+        Diagnostic.warning(
+            "XL510", f"{older} older version(s) and {markers} delete marker(s) stay at the source",
+            subject=asset.id, hint="the latest version of every object is carried; keep the source bucket for history",
+        )
+    ]  # fmt: skip
+
+
+def perform(step: Step, world: World) -> Outcome:
+    return _perform_index(step, world) if step.action == "copy-index" else _perform_objects(step, world)
+
+
+def verify(step: Step, world: World) -> Outcome:
+    return _verify_index(step, world) if step.action == "copy-index" else _verify_objects(step, world)
+
+
+def undo(step: Step, world: World) -> Outcome:
+    """Remove only what we wrote and nobody has changed since."""
+    target = step.params["target"]
+    if step.action == "copy-index":
+        world.vectors(target).drop(step.params["table"])
+        return Outcome.done(f"dropped index {step.params['table']} at {target}")
+    store, bucket = world.store(target), step.params["bucket"]
+    removed = kept = 0
+    with opened(step, world) as journal:
+        for entry in list(journal.entries("done")):
+            try:
+                info, _ = store.head(bucket, entry.key)
+            except NotFound:
+                continue
+            if info.etag != entry.target_etag:
+                kept += 1  # changed at the target since: not ours to delete
+                continue
+            store.delete(bucket, entry.key, if_match=entry.target_etag)
+            journal.put(entry.with_(state="gone"))
+            removed += 1
+        journal.barrier()
+    if (world.outcome(step.id) or {}).get("bucket_created") and not kept:
+        store.remove_bucket(bucket)
+    return Outcome.done(f"removed {removed} object(s) at {target}, kept {kept} changed there since", removed=removed)
+
+
+class opened:  # noqa: N801 - reads as a verb at its use: `with opened(step, world) as journal`
+    """The journal of a copy step, closed in any case."""
+
+    def __init__(self, step: Step, world: World) -> None:
+        self._path = folder(world, step.asset) / "journal.db"
+
+    def __enter__(self) -> Journal:
+        self._journal = Journal(self._path)
+        return self._journal
+
+    def __exit__(self, *_: object) -> None:
+        self._journal.close()
+
+
+def folder(world: World, asset: str) -> Path:
+    return world.workspace / NAME / asset.replace(":", "-")
+
+
+def options(rules: DataRules) -> CopyOptions:
+    rate = rules.bandwidth_mib_per_second
+    return CopyOptions(
+        part_size_bytes=rules.part_size_mib * 2**20,
+        workers=rules.workers,
+        bandwidth_bytes_per_second=rate * 2**20 if rate else None,
+        reread_sample=rules.reread_sample,
+        allow_mass_delete=rules.allow_mass_delete,
+    )
+
+
+def watcher(world: World, task: str) -> Watcher:
+    return Watcher(
+        start=lambda objects, size_bytes: world.progress.start(task, size_bytes, "B"),
+        moved=lambda objects, size_bytes: world.progress.advance(task, size_bytes),
+        say=world.progress.say,
+    )
+
+
+def _perform_objects(step: Step, world: World) -> Outcome:
+    """Snapshot or delta: whichever it is, what differs now is brought over."""
+    source_place, target_place = step.params["source"], step.params["target"]
+    bucket, prefix = step.params["bucket"], step.params["prefix"]
+    source, target = world.store(source_place), world.store(target_place)
+    created = target.ensure_bucket(bucket)
+    created = created or bool((world.outcome(step.id) or {}).get("bucket_created"))
+    with opened(step, world) as journal:
+        report = move_bucket(
+            source, bucket, target, bucket, journal, options(world.migration.file.data), watcher(world, step.asset),
+            prefix,
+        )  # fmt: skip
+        world.progress.finish(step.asset)
+        if report.failures or report.hot:
+            listed = "; ".join([*report.failures, *(f"{key} changes faster than it copies" for key in report.hot)][:5])
+            return Outcome.failed(f"{len(report.failures) + len(report.hot)} object(s) did not arrive: {listed}",
+                                  **report.to_json())  # fmt: skip
+        manifest = write_manifest(journal.entries("done"), folder(world, step.asset))
+        trust = {"reread": 0, "stored": 0, "sent": 0}
+        for entry in journal.entries("done"):
+            trust[entry.trust] += 1
+    history = older_versions(source, bucket)
+    data = {
+        **report.to_json(), "bucket": bucket, "bucket_created": created, "manifest_root": manifest.root,
+        "objects": manifest.objects, "size_bytes": manifest.size_bytes, "trust": trust,
+        "older_versions_left": history[0] if history else "unknown",
+        "delete_markers_left": history[1] if history else "unknown",
+    }  # fmt: skip
+    words = f"{manifest.objects} objects, {_mib(manifest.size_bytes)}, root {manifest.root[:16]}"
+    return Outcome.unchanged(f"equal already: {words}", **data) if report.empty else Outcome.done(words, **data)
+
+
+def _verify_objects(step: Step, world: World) -> Outcome:
+    """Compare the target with the journal and the manifest, from the stores, now."""
+    recorded = world.outcome(step.id) or {}
+    manifest = folder(world, step.asset) / "manifest.jsonl"
+    with opened(step, world) as journal:
+        report = prove(
+            world.store(step.params["target"]), step.params["bucket"], journal.entries("done"),
+            reread_sample=world.migration.file.data.reread_sample,
+        )  # fmt: skip
+        for key in report.wrong:
+            entry = journal.get(key)
+            if entry is not None:  # the next apply brings it over anew; the wrong bytes may then be replaced
+                there = world.store(step.params["target"]).head(step.params["bucket"], key)[0].etag if (
+                    "missing" not in report.wrong[key]
+                ) else ""  # fmt: skip
+                journal.put(entry.with_(state="pending", source_etag="", target_etag=there))
+        journal.barrier()
+    problems = dict(sorted(report.wrong.items()))
+    if not manifest.exists() or root_of(manifest) != recorded.get("manifest_root"):
+        problems["manifest.jsonl"] = "does not have the Merkle root in the evidence"
+    data = {
+        "objects": report.objects, "size_bytes": report.size_bytes, "digests_compared": report.compared,
+        "reread": report.reread, "wrong": problems, "unknown_at_target": report.extra[:100],
+        "manifest_root": recorded.get("manifest_root", "unknown"),
+    }  # fmt: skip
+    if problems:
+        listed = "; ".join(f"{key}: {why}" for key, why in list(problems.items())[:5])
+        return Outcome.failed(f"{len(problems)} object(s) wrong: {listed}", **data)
+    return Outcome.done(f"{report.objects} objects equal, {report.reread} of them read back", **data)
+
+
+def _perform_index(step: Step, world: World) -> Outcome:
+    source, target = world.vectors(step.params["source"]), world.vectors(step.params["target"])
+    table = step.params["table"]
+    try:
+        here, there = digest_index(source, table), digest_index(target, table)
+        if here == there:
+            return Outcome.unchanged(f"{here.rows} vectors equal already", **here.to_json())
+    except NotFound:
+        pass
+    info, sent = move_index(source, target, table)
+    arrived = digest_index(target, table)
+    if arrived != sent:
+        return Outcome.failed("the index at the target differs from what was sent", **arrived.to_json())
+    data = {**sent.to_json(), "dimension": info.dimension, "metric": info.metric, "index": info.kind}
+    return Outcome.done(f"{sent.rows} vectors of dimension {info.dimension}, bit-equal", **data)
+
+
+def _verify_index(step: Step, world: World) -> Outcome:
+    recorded = world.outcome(step.id) or {}
+    try:
+        arrived = digest_index(world.vectors(step.params["target"]), step.params["table"])
+    except NotFound as error:
+        return Outcome.failed(f"the index is gone: {error}")
+    if arrived.bits != recorded.get("bits_sha256") or arrived.ids != recorded.get("ids_sha256"):
+        return Outcome.failed("the index at the target is not the one that was copied", **arrived.to_json())
+    return Outcome.done(f"{arrived.rows} vectors bit-equal to what was copied", **arrived.to_json())
+
+
+def delta(step: Step, world: World) -> PassReport:
+    """One more pass of a copy step, for the freeze: what changed at the source since comes over."""
+    with opened(step, world) as journal:
+        report = move_bucket(
+            world.store(step.params["source"]), step.params["bucket"], world.store(step.params["target"]),
+            step.params["bucket"], journal, options(world.migration.file.data), prefix=step.params["prefix"],
+        )  # fmt: skip
+        if not report.failures and not report.hot:
+            write_manifest(journal.entries("done"), folder(world, step.asset))
+    return report

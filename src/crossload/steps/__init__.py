@@ -1,0 +1,1 @@
+"""The spine: steps, their order, and the durable run that performs them."""

@@ -1,0 +1,158 @@
+"""The one room that names every other: the order of stages, the table of providers, which ledger, what wraps what."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from crossload.estate.asset import Inventory
+from crossload.estate.migration import Migration
+from crossload.estate.place import Place
+from crossload.estate.secret import read_env_file
+from crossload.ledger.ledger import Ledger
+from crossload.ports.account import Account
+from crossload.ports.agents import Agents
+from crossload.ports.code import Code
+from crossload.ports.errors import Invalid, Unsupported
+from crossload.ports.identity import Identity
+from crossload.ports.models import Models
+from crossload.ports.policy import Policy
+from crossload.ports.probe import Probe
+from crossload.ports.provider import Provider, Settings
+from crossload.ports.retrying import RetryingStore, RetryPolicy
+from crossload.ports.store import Store
+from crossload.ports.vectors import Vectors
+from crossload.ports.world import Progress
+from crossload.steps.step import Stage
+
+# The ten steps of the guide, in its order.
+STAGES = (
+    "goals", "inventory", "placement", "foundations", "transfer", "portability", "conversion", "landing", "assurance",
+    "cutover",
+)  # fmt: skip
+
+# A lazy table: a provider is loaded when it is named, never before.
+PROVIDERS: Mapping[str, str] = {
+    "aws": "crossload.providers.aws",
+    "azure": "crossload.providers.azure",
+    "gcp": "crossload.providers.gcp",
+    "local": "crossload.providers.local",
+    "openai": "crossload.providers.openai",
+    "postgres": "crossload.providers.postgres",
+}
+
+
+def stage(name: str) -> Stage:
+    return cast(Stage, importlib.import_module(f"crossload.stages.{name}"))
+
+
+def stages() -> dict[str, Stage]:
+    return {name: stage(name) for name in STAGES}
+
+
+def provider(name: str) -> Provider:
+    """Raises Unsupported naming the providers there are."""
+    if name not in PROVIDERS:
+        raise Unsupported(f"no provider is called {name}", hint=f"there are: {', '.join(sorted(PROVIDERS))}")
+    return importlib.import_module(PROVIDERS[name]).PROVIDER
+
+
+def support_matrix() -> dict[str, set[str]]:
+    """provider -> ports it offers; computed from what each says, never typed by hand."""
+    return {name: set(provider(name).ports) for name in PROVIDERS}
+
+
+def environment(migration: Migration) -> dict[str, str]:
+    """What `env:` references see: the migration's environment file, and the process on top of it."""
+    found: dict[str, str] = {}
+    if migration.file.environment:
+        path = migration.folder / migration.file.environment
+        try:
+            found = read_env_file(path)
+        except (OSError, ValueError) as error:
+            raise Invalid(
+                f"cannot read the environment file: {error}", hint="is the lab up? (`crossload lab up`); or correct "
+                "`environment:` in the migration file",
+            ) from error  # fmt: skip
+    return {**found, **os.environ}
+
+
+def workspace_of(migration: Migration) -> Path:
+    """Where this migration keeps its ledger, journals, manifests and generated files."""
+    return migration.folder / ".crossload" / migration.name
+
+
+def open_ledger(migration: Migration) -> Ledger:
+    return Ledger(workspace_of(migration) / "ledger.db")
+
+
+class CloudWorld:
+    """The World of a real run. Ports are opened once; every store waits and retries."""
+
+    def __init__(self, migration: Migration, inventory: Inventory, ledger: Ledger, progress: Progress) -> None:
+        self.migration = migration
+        self.inventory = inventory
+        self.workspace = workspace_of(migration)
+        self.progress = progress
+        self._ledger = ledger
+        self._environment = environment(migration)
+        self._open: dict[tuple[str, str, str], Any] = {}
+
+    def store(self, place: str, identity: str = "") -> Store:
+        raw: Store = self._port(place, "store", identity)
+        return RetryingStore(raw, RetryPolicy(), self.progress.say)
+
+    def vectors(self, place: str) -> Vectors:
+        return self._port(place, "vectors")
+
+    def models(self, place: str) -> Models:
+        return self._port(place, "models")
+
+    def identity(self, place: str, port: str = "") -> Identity:
+        """`port` asks the provider that answers this port of the place: a database has roles of its own."""
+        if not port:
+            return self._port(place, "identity")
+        service = self._place(place).service(port)
+        settings = Settings(self._place(place), service.connection, self._environment)
+        return provider(service.provider).open("identity", settings)
+
+    def account(self, place: str) -> Account:
+        return self._port(place, "account")
+
+    def policy(self, place: str) -> Policy:
+        return self._port(place, "policy")
+
+    def probe(self, place: str) -> Probe:
+        return self._port(place, "probe")
+
+    def agents(self, place: str) -> Agents:
+        return self._port(place, "agents")
+
+    def code(self, place: str, port: str = "store") -> Code:
+        """How app code reaches this port of the place."""
+        service = self._place(place).service(port)
+        return provider(service.provider).open("code", Settings(self._place(place), service.connection, self._environment))
+
+    def outcome(self, step: str) -> Mapping[str, Any] | None:
+        state = self._ledger.state(step)
+        return state.data if state is not None and state.data else None
+
+    def offers(self, place: str, port: str) -> bool:
+        return port in provider(self._place(place).service(port).provider).ports
+
+    def _place(self, place: str) -> Place:
+        found = self.migration.places.get(place)
+        if found is None:
+            raise Invalid(f"no place is called {place}", hint=f"places: {', '.join(self.migration.places)}")
+        return found
+
+    def _port(self, place: str, port: str, identity: str = "") -> Any:
+        key = (place, port, identity)
+        if key not in self._open:
+            service = self._place(place).service(port)
+            settings = Settings(self._place(place), service.connection, self._environment, identity)
+            self._open[key] = provider(service.provider).open(port, settings)
+        return self._open[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,8 +30,9 @@ from crossload.steps.run import Run, RunReport, StepResult
 from crossload.steps.step import Facts, Step
 
 __all__ = [
-    "BadFile", "CrossloadError", "Diagnostic", "Evidence", "Plan", "Project", "Quiet", "RunReport", "StepResult",
-    "check_file", "doctor", "json_schema", "open_project", "support_matrix",
+    "BadFile", "CrossloadError", "Diagnostic", "Evidence", "Inventory", "Plan", "Project", "Quiet", "RunReport",
+    "StepResult", "check_file", "doctor", "draft_file", "json_schema", "lab_main", "lab_places", "open_project",
+    "play_demo", "schema_text", "stage_names", "support_matrix",
 ]  # fmt: skip
 
 COMMITTED = "committed"
@@ -118,7 +120,8 @@ class Project:
             if not found:
                 known = sorted({item.asset for item in ledger.evidence()})
                 raise Invalid(
-                    f"nothing is recorded about {asset}", hint=f"there is evidence for: {', '.join(known) or 'nothing yet'}"
+                    f"nothing is recorded about {asset}",
+                    hint=f"there is evidence for: {', '.join(known) or 'nothing yet'}",
                 )
         return found
 
@@ -127,7 +130,7 @@ class Project:
             return list(ledger.evidence())
 
     def check_ledger(self) -> str:
-        """"" when the evidence chain is whole, else what is wrong with it."""
+        """ "" when the evidence chain is whole, else what is wrong with it."""
         with self._ledger() as ledger:
             return ledger.check_chain()
 
@@ -144,8 +147,14 @@ class Project:
         with self._changing("inventory") as ledger:
             planned = wiring.stage("inventory").plan(self.migration, Facts(Inventory()))
             for step in planned.steps:  # a repeat is wanted here: the world may have changed
-                ledger.begin(step.id)
+                ledger.begin(step.id, step.digest)
             return self._run(ledger, Inventory(), told).apply(planned.steps)
+
+    def inventory_csv(self) -> str:
+        """The locked inventory as a spreadsheet that reads back the same."""
+        from crossload.engines.planner.csv import to_csv
+
+        return to_csv(self.inventory())
 
     def make_plan(self, *, save: bool = True) -> Plan:
         """Ask every stage what it would do; pure, apart from reading the locks and writing the plan."""
@@ -156,11 +165,10 @@ class Project:
         facts = Facts(inventory, choices, outcomes, datetime.now(UTC).date().isoformat())
         steps: list[Step] = []
         diagnostics = list(self.file_diagnostics)
-        for name, stage in wiring.stages().items():
+        for stage in wiring.Stages().values():
             planned = stage.plan(self.migration, facts)
             steps += planned.steps
             diagnostics += planned.diagnostics
-            del name
         known = {step.id for step in steps}
         steps = [_with_known_dependencies(step, known) for step in steps]
         plan = Plan(
@@ -173,7 +181,12 @@ class Project:
         return plan
 
     def apply(
-        self, *, stage: str = "", only: str = "", dry_run: bool = False, told: Callable[[StepResult], None] = lambda _: None
+        self,
+        *,
+        stage: str = "",
+        only: str = "",
+        dry_run: bool = False,
+        told: Callable[[StepResult], None] = lambda _: None,
     ) -> RunReport:
         """Perform the plan up to, not including, the cutover; or one stage, or the steps of one asset or step id."""
         self._known_stage(stage)
@@ -260,7 +273,7 @@ class Project:
 
     def _run(self, ledger: Ledger, inventory: Inventory, told: Callable[[StepResult], None]) -> Run:
         world = wiring.CloudWorld(self.migration, inventory, ledger, self.progress)
-        return Run(wiring.stages(), ledger, world, told)
+        return Run(wiring.Stages(), ledger, world, told)
 
     def _fresh_plan(self) -> Plan:
         plan = self.load_plan()
@@ -303,6 +316,60 @@ def _estimates(
     from crossload.engines.planner.forecast import forecast
 
     return forecast(migration, inventory, choices, outcomes)
+
+
+def lab_main(arguments: Sequence[str]) -> int:
+    """Run one verb of the lab; returns its exit code."""
+    from crossload.lab.main import main
+
+    return main(list(arguments))
+
+
+def stage_names() -> tuple[str, ...]:
+    """The ten steps in order."""
+    return wiring.STAGES
+
+
+def draft_file(
+    name: str, owner: str, source: Mapping[str, Any], targets: Sequence[Mapping[str, Any]], *, environment: str = "",
+    app: str = "", questions: str = "", folder: Path = Path(),
+) -> str:  # fmt: skip
+    """Discover `source` and write a migration file's text. Places are sections as in the file; `environment`, `app`
+    and `questions` are paths relative to `folder`. Raises Invalid for a bad place, and what discovery raises."""
+    from pydantic import ValidationError
+
+    from crossload.engines.planner.draft import draft_migration
+    from crossload.estate.migration import PlaceSection
+    from crossload.estate.secret import read_env_file
+
+    try:
+        place = PlaceSection.model_validate(source).place()
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
+        raise Invalid(f"the source place is not right: {problems}", hint="see docs/migration-file.md") from error
+    settings = {**(read_env_file(folder / environment) if environment else {}), **os.environ}
+    found = wiring.discover(place, settings)
+    return draft_migration(found, name, owner, source, targets, environment=environment, app_path=app,
+                           questions=questions)  # fmt: skip
+
+
+def lab_places(home: Path | None = None) -> tuple[Path, dict[str, Any], list[dict[str, Any]]]:
+    """(the lab's home, its source place, its target places), as sections of a migration file."""
+    from crossload.lab.lab import Lab
+    from crossload.lab.places import source_place, target_places
+
+    lab = Lab(home)
+    return lab.home, source_place(lab.home), target_places(lab.home, lab.env())
+
+
+def play_demo(folder: Path, *, small: bool = False, keep: bool = False) -> None:
+    """Play the demo in `folder`. Raises Refused naming the command that did not do what it must."""
+    from crossload.lab.demo import Demo, DemoFailed
+
+    try:
+        Demo(folder, small=small, keep_lab=keep).play()
+    except DemoFailed as error:
+        raise Refused(str(error)) from error
 
 
 def support_matrix() -> dict[str, set[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +13,12 @@ from crossload.estate.migration import Migration
 from crossload.estate.place import Place
 from crossload.estate.secret import read_env_file
 from crossload.ledger.ledger import Ledger
-from crossload.ports.account import Account
+from crossload.ports.account import Account, Discovery, index_assets
 from crossload.ports.agents import Agents
 from crossload.ports.code import Code
 from crossload.ports.errors import Invalid, Unsupported
 from crossload.ports.identity import Identity
+from crossload.ports.infra import Infra
 from crossload.ports.models import Models
 from crossload.ports.policy import Policy
 from crossload.ports.probe import Probe
@@ -49,8 +50,19 @@ def stage(name: str) -> Stage:
     return cast(Stage, importlib.import_module(f"crossload.stages.{name}"))
 
 
-def stages() -> dict[str, Stage]:
-    return {name: stage(name) for name in STAGES}
+class Stages(Mapping[str, Stage]):
+    """All stages by name, in order; each is imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Stage:
+        if name not in STAGES:
+            raise KeyError(name)
+        return stage(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(STAGES)
+
+    def __len__(self) -> int:
+        return len(STAGES)
 
 
 def provider(name: str) -> Provider:
@@ -87,6 +99,21 @@ def workspace_of(migration: Migration) -> Path:
 
 def open_ledger(migration: Migration) -> Ledger:
     return Ledger(workspace_of(migration) / "ledger.db")
+
+
+def discover(place: Place, settings: Mapping[str, str]) -> list[Discovery]:
+    """What one place holds, before there is a migration file: its account, and its vector indexes if it has any."""
+
+    def opened(port: str) -> Any:
+        service = place.service(port)
+        return provider(service.provider).open(port, Settings(place, service.connection, settings))
+
+    account: Account = opened("account")
+    found = [account.discover()]
+    if "vectors" in provider(place.service("vectors").provider).ports:
+        vectors: Vectors = opened("vectors")
+        found.append(index_assets(place.id, vectors.indexes()))
+    return found
 
 
 class CloudWorld:
@@ -134,7 +161,12 @@ class CloudWorld:
     def code(self, place: str, port: str = "store") -> Code:
         """How app code reaches this port of the place."""
         service = self._place(place).service(port)
-        return provider(service.provider).open("code", Settings(self._place(place), service.connection, self._environment))
+        return provider(service.provider).open(
+            "code", Settings(self._place(place), service.connection, self._environment)
+        )
+
+    def infra(self, place: str) -> Infra:
+        return self._port(place, "infra")
 
     def outcome(self, step: str) -> Mapping[str, Any] | None:
         state = self._ledger.state(step)

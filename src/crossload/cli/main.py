@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import NoReturn
 
 import click
 
@@ -31,8 +31,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "completion": ("crossload.cli.files", "Print a shell completion script (bash, zsh, fish)."),
 }
 
-EXIT_CODES = """Exit codes: 0 done; 1 a step failed; 2 bad file or usage; 3 refused or stale; 4 verification found a difference;
-5 another process holds the lock; 6 not signed in or access denied; 130 interrupted (run it again, it goes on)."""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a step failed; 2 bad file or usage; 3 refused or stale; 4 verification found a difference; "
+    "5 another process holds the lock; 6 not signed in or access denied; 130 interrupted (run it again, it goes on)."
+)
 
 
 class LazyGroup(click.Group):
@@ -51,7 +53,9 @@ class LazyGroup(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl([(name, line) for name, (_, line) in VERBS.items()])
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
         if name and name not in VERBS and not name.startswith("-"):
             import difflib
@@ -70,14 +74,14 @@ def crossload() -> None:
     Start with `crossload demo`, or with `crossload init` in your own project."""
 
 
-def main(arguments: list[str] | None = None) -> Any:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point. Turns our errors into one clear line, a hint and a documented exit code."""
     from crossload.cli.exits import exit_code, say_error
 
     try:
-        return crossload.main(arguments, prog_name="crossload", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        # Without standalone mode click hands the code of an Exit back as the result.
+        code = crossload.main(arguments, prog_name="crossload", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -87,7 +91,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001 - re-raised below unless it is ours
+    except Exception as error:
         code = exit_code(error)
         if code is None:
             raise

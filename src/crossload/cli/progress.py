@@ -6,8 +6,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 def live_progress() -> LineProgress | BarProgress:
@@ -23,7 +27,7 @@ class _Task:
     said: float = 0.0
 
 
-def amount(value: float, unit: str) -> str:
+def shown(value: float, unit: str) -> str:
     """`12.3 MiB` for bytes, `12 requests` for counts."""
     if unit != "B":
         return f"{value:,.0f} {unit}"
@@ -47,12 +51,12 @@ class LineProgress:
         with self._mutex:
             self._tasks[task] = _Task(total, unit, began=now, said=now)
 
-    def advance(self, task: str, amount_done: float) -> None:
+    def advance(self, task: str, amount: float) -> None:
         with self._mutex:
             item = self._tasks.get(task)
             if item is None:
                 return
-            item.done += amount_done
+            item.done += amount
             now = time.monotonic()
             if now - item.said < self._every:
                 return
@@ -70,9 +74,9 @@ class LineProgress:
 
     def _say(self, task: str, item: _Task, now: float) -> None:
         rate = item.done / max(now - item.began, 1e-6)
-        text = f"  {task}: {amount(item.done, item.unit)}"
+        text = f"  {task}: {shown(item.done, item.unit)}"
         if item.total:
-            text += f" of {amount(item.total, item.unit)}, {amount(rate, item.unit)}/s"
+            text += f" of {shown(item.total, item.unit)}, {shown(rate, item.unit)}/s"
             if rate and item.total > item.done:
                 text += f", about {(item.total - item.done) / rate:.0f} s left"
         click.echo(text, err=True)
@@ -90,7 +94,7 @@ class BarProgress:
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=Console(stderr=True),
             transient=True,
         )  # fmt: skip
-        self._tasks: dict[str, tuple[int, _Task]] = {}
+        self._tasks: dict[str, tuple[TaskID, _Task]] = {}
         self._mutex = threading.Lock()
 
     def start(self, task: str, total: float | None, unit: str) -> None:
@@ -100,21 +104,21 @@ class BarProgress:
             number = self._bars.add_task(task, total=total, shown="")
             self._tasks[task] = (number, _Task(total, unit, began=time.monotonic()))
 
-    def advance(self, task: str, amount_done: float) -> None:
+    def advance(self, task: str, amount: float) -> None:
         with self._mutex:
             if task not in self._tasks:
                 return
             number, item = self._tasks[task]
-            item.done += amount_done
+            item.done += amount
             rate = item.done / max(time.monotonic() - item.began, 1e-6)
-            shown = f"{amount(item.done, item.unit)}  {amount(rate, item.unit)}/s"
-            self._bars.update(number, completed=item.done, shown=shown)
+            text = f"{shown(item.done, item.unit)}  {shown(rate, item.unit)}/s"
+            self._bars.update(number, completed=item.done, shown=text)
 
     def finish(self, task: str) -> None:
         with self._mutex:
             found = self._tasks.pop(task, None)
             if found is not None:
-                self._bars.remove_task(found[0])  # type: ignore[arg-type]
+                self._bars.remove_task(found[0])
             if not self._tasks:
                 self._bars.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,9 @@ def glyph(state: str) -> str:
 
 
 def say_result(result: Any) -> None:
-    """One step's result as it happens, on stderr: talk, not data."""
+    """One step's result as it happens, on stderr: talk, not data. What was good already is only counted."""
+    if result.status == "kept":
+        return
     name = f"{result.step.stage:<12} {result.step.asset}"
     evidence = f"  [{result.evidence.id}]" if result.evidence else ""
     click.echo(f"{glyph(result.status)} {name:<38} {result.summary}{evidence}", err=True)
@@ -47,4 +50,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
         drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console(markup=False, highlight=False).print(drawn)
+    # Without a terminal nobody scrolls sideways: files and pipes get lines as long as they need.
+    width = None if sys.stdout.isatty() else 180
+    Console(markup=False, highlight=False, width=width).print(drawn)

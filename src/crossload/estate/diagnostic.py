@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -45,6 +45,12 @@ class Diagnostic:
             "severity": str(self.severity), "code": self.code, "summary": self.summary, "detail": self.detail,
             "subject": self.subject, "hint": self.hint, "line": self.line, "column": self.column,
         }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Diagnostic:
+        """Raises KeyError, TypeError or ValueError when it is none of ours."""
+        fields: dict[str, Any] = {**value, "severity": Severity(value["severity"])}
+        return cls(**fields)
 
     @classmethod
     def error(cls, code: str, summary: str, **more: Any) -> Diagnostic:

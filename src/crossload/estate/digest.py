@@ -20,9 +20,9 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Read `algorithm:hex`. Raises ValueError when the colon is missing."""
+        """Read `algorithm:hex`. Raises ValueError when it is not that."""
         algorithm, _, digits = text.partition(":")
-        if not digits:
+        if not algorithm or not digits or set(digits.lower()) - set("0123456789abcdef"):
             raise ValueError(f"not a digest: {text!r} (expected algorithm:hex)")
         return cls(algorithm, digits.lower())
 

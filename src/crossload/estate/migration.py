@@ -90,8 +90,9 @@ class Match(Section):
 
 class Overlay(Section):
     match: Match
-    set: dict[Literal["id", "sensitivity", "uptime", "app", "owner", "move", "risk"], str] = Field(
-        description="Facts people know and clouds do not. `id` renames; `move: no` leaves the asset where it is."
+    set: dict[Literal["id", "sensitivity", "uptime", "app", "owner", "move", "risk", "serves"], str] = Field(
+        description="Facts people know and clouds do not. `id` renames; `move: no` leaves the asset where it is; "
+        "`serves` names the model artifact (model:NAME) behind an endpoint."
     )
 
 

@@ -48,10 +48,11 @@ class Quantity:
 
     @classmethod
     def total(cls, parts: Iterable[Quantity], unit: str) -> Quantity:
-        """Sum; unknown as soon as one part is unknown, because a partial sum reads like a full one."""
+        """Sum; unknown as soon as one part is unknown, because a partial sum reads like a full one. So is its age."""
         listed = list(parts)
         sources = ", ".join(sorted({part.source for part in listed})) or "nothing to add"
         if any(part.value is None for part in listed):
             return cls(None, unit, sources)
-        ages = sorted(part.as_of for part in listed)
-        return cls(sum(part.value or 0.0 for part in listed), unit, sources, ages[0] if ages else "unknown")
+        ages = sorted({part.as_of for part in listed})
+        oldest = ages[0] if ages and "unknown" not in ages else "unknown"
+        return cls(sum(part.value or 0.0 for part in listed), unit, sources, oldest)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import re
+import reprlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,18 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from crossload.estate.diagnostic import Diagnostic, errors_in
-from crossload.estate.migration import Migration, MigrationFile
+from crossload.estate.migration import Migration, MigrationFile, PlaceSection
+from crossload.estate.secret import is_reference
 
 Position = tuple[int, int]
 Location = tuple[str | int, ...]
+
+_LITERAL = re.compile(r"'([^']+)'")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+# Names of connection settings that hold secrets, before any `@identity`; an address may hold one too.
+_SECRET_NAME = re.compile(r"(^|_)(password|passwd|secret|token|key|passphrase|credential)$")
+_SECRET_IN_URL = re.compile(r"://[^/@:\s]*:[^/@\s]+@")
 
 
 def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
@@ -27,25 +37,24 @@ def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
         hint = "run `crossload init` to write one, or name it with --file"
         return None, [Diagnostic.error("XL100", f"cannot read the migration file: {error}", subject=subject, hint=hint)]
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root, value = _parse(text)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
+        mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        return None, [
-            Diagnostic.error(
-                "XL101", f"not YAML: {error.problem}", subject=subject, line=line, column=column,
-                hint="check indentation, quotes and colons near this place",
-            )
-        ]  # fmt: skip
+        return None, [_not_yaml(subject, str(error.problem or error.context), line, column)]
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1
+        return None, [_not_yaml(subject, f"{error.reason} (U+{ord(text[error.position]):04X})", line, column)]
+    except RecursionError:
+        return None, [_not_yaml(subject, "nested too deeply", 1, 1)]
+    except (ValueError, AttributeError, TypeError, OverflowError) as error:
+        # PyYAML's own constructors stumble over dates, numbers and tags that only look like ones.
+        return None, [_not_yaml(subject, f"a value is not what its tag or form says: {error}", 1, 1)]
     if root is None:
         return None, [Diagnostic.error("XL102", "the file is empty", subject=subject, hint="run `crossload init`")]
-    positions = dict(_positions(root, ()))
-    problems = list(_duplicate_keys(root, subject))
-    loader = yaml.SafeLoader("")
-    try:
-        value = loader.construct_document(root)
-    finally:
-        loader.dispose()
+    positions = dict(_positions(root, (), set()))
+    problems = list(_duplicate_keys(root, subject, set()))
     migration: Migration | None = None
     try:
         migration = Migration(MigrationFile.model_validate(value), path)
@@ -57,35 +66,61 @@ def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
     return (None if errors_in(problems) else migration), problems
 
 
-def _positions(node: yaml.Node, at: Location) -> Iterator[tuple[Location, Position]]:
+def _parse(text: str) -> tuple[yaml.Node | None, Any]:
+    """The tree with its marks, and the plain value."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if root is None:
+        return None, None
+    loader = yaml.SafeLoader("")
+    try:
+        return root, loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _not_yaml(subject: str, problem: str, line: int, column: int) -> Diagnostic:
+    hint = "check indentation, quotes and colons near this place"
+    return Diagnostic.error("XL101", f"not YAML: {problem}", subject=subject, line=line, column=column, hint=hint)
+
+
+def _positions(node: yaml.Node, at: Location, seen: set[int]) -> Iterator[tuple[Location, Position]]:
+    """Where every key and value is. A node that aliases share is entered once: they may form circles, and a few
+    lines of them can unfold to billions."""
     yield at, (node.start_mark.line + 1, node.start_mark.column + 1)
+    if id(node) in seen:
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield (*at, "@key", key.value), (key.start_mark.line + 1, key.start_mark.column + 1)
-            yield from _positions(value, (*at, key.value))
+            name = str(key.value)
+            yield (*at, "@key", name), (key.start_mark.line + 1, key.start_mark.column + 1)
+            yield from _positions(value, (*at, name), seen)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _positions(value, (*at, index))
+            yield from _positions(value, (*at, index), seen)
 
 
-def _duplicate_keys(node: yaml.Node, subject: str) -> Iterator[Diagnostic]:
+def _duplicate_keys(node: yaml.Node, subject: str, entered: set[int]) -> Iterator[Diagnostic]:
     """YAML lets the last of two equal keys win in silence; one of the two limits would be lost."""
+    if id(node) in entered:
+        return
+    entered.add(id(node))
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
+            line, name = key.start_mark.line + 1, str(key.value)
+            if name in seen:
                 yield Diagnostic.error(
-                    "XL103", f"key `{key.value}` is given twice (first on line {seen[key.value]})", subject=subject,
+                    "XL103", f"key `{name}` is given twice (first on line {seen[name]})", subject=subject,
                     line=line, column=key.start_mark.column + 1, hint="keep one of them",
                 )  # fmt: skip
-            seen.setdefault(str(key.value), line)
+            seen.setdefault(name, line)
             children.append(value)
     elif isinstance(node, yaml.SequenceNode):
         children = list(node.value)
     for child in children:
-        yield from _duplicate_keys(child, subject)
+        yield from _duplicate_keys(child, subject, entered)
 
 
 def _find(location: Location, positions: dict[Location, Position]) -> Position:
@@ -100,12 +135,10 @@ def _diagnostic(item: ErrorDetails, positions: dict[Location, Position], subject
     location: Location = tuple(part for part in item["loc"] if part != "[key]")
     dotted = ".".join(str(part) for part in location)
     line, column = _find(location, positions)
+    if item["type"] == "extra_forbidden" or "[key]" in item["loc"]:
+        line, column = positions.get((*location[:-1], "@key", str(location[-1])), (line, column))
     if item["type"] == "extra_forbidden":
-        parent, key = location[:-1], str(location[-1])
-        line, column = positions.get((*parent, "@key", key), (line, column))
-        known = _keys_of(parent)
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(sorted(known))}"
+        hint = _nearest(str(location[-1]), _keys_of(location[:-1]), "known keys here: ")
         return Diagnostic.error(
             "XL110", f"unknown key `{dotted}`", subject=subject, line=line, column=column, hint=hint
         )
@@ -113,12 +146,19 @@ def _diagnostic(item: ErrorDetails, positions: dict[Location, Position], subject
         return Diagnostic.error(
             "XL111", f"`{dotted}` is missing", subject=subject, line=line, column=column, hint=_describe(location)
         )
-    shown = repr(item.get("input"))
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    shown = _SHORT.repr(item.get("input"))
+    hint = _describe(location)
+    if item["type"] == "literal_error":
+        hint = _nearest(str(item.get("input")), _LITERAL.findall(item["msg"]), "one of: ")
     return Diagnostic.error(
         "XL112", f"`{dotted}`: {item['msg'].lower()} (got {shown})", subject=subject, line=line, column=column,
-        hint=_describe(location),
+        hint=hint,
     )  # fmt: skip
+
+
+def _nearest(word: str, known: Sequence[str], otherwise: str) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"{otherwise}{', '.join(sorted(known))}"
 
 
 def _model_at(location: Location) -> type[BaseModel] | None:
@@ -193,4 +233,26 @@ def _cross_checks(migration: Migration, positions: dict[Location, Position], sub
             "XL124", ("cutover", "canary_weights"), f"canary weights {weights} must rise and end at 100",
             "for example [5, 25, 50, 100]",
         )  # fmt: skip
+    for location in _bare_secrets(file):
+        name = location[-1]
+        complain(
+            "XL125", location, f"connection setting `{name}` holds a secret's value; the file may only refer to it",
+            f"put it elsewhere and write `{name}: env:NAME` or `{name}: file:PATH`",
+        )  # fmt: skip
     return found
+
+
+def _bare_secrets(file: MigrationFile) -> Iterator[Location]:
+    """Where a value stands that should be a reference: plans, logs and evidence repeat what the file says."""
+    listed: list[tuple[Location, PlaceSection]] = [(("sources", i), s) for i, s in enumerate(file.sources)]
+    listed += [(("targets", "allow", i), s) for i, s in enumerate(file.targets.allow)]
+    for at, section in listed:
+        connections: list[tuple[Location, dict[str, str]]] = [((*at, "connection"), section.connection)]
+        connections += [
+            ((*at, "services", port, "connection"), service.connection) for port, service in section.services.items()
+        ]
+        for where, connection in connections:
+            for name, value in connection.items():
+                secret = _SECRET_NAME.search(name.partition("@")[0].lower()) or _SECRET_IN_URL.search(value)
+                if secret and value and not is_reference(value):
+                    yield (*where, name)

@@ -21,6 +21,7 @@ def resolve(text: str, environment: Mapping[str, str] | None = None) -> str:
     `env:A` may itself name a reference (one more hop), so that an environment file can hold `file:` references
     and no secret. Raises ReferenceUnresolved."""
     settings = os.environ if environment is None else environment
+    asked = text
     for _ in range(3):
         if text.startswith("env:"):
             name = text[4:]
@@ -35,9 +36,13 @@ def resolve(text: str, environment: Mapping[str, str] | None = None) -> str:
                 raise ReferenceUnresolved(
                     f"cannot read {path} (wanted by reference {text}): {error.strerror}"
                 ) from error
+            except UnicodeDecodeError:
+                # Not chained: the error would carry the bytes of a secret into a traceback.
+                raise ReferenceUnresolved(f"{path} is not UTF-8 text (wanted by reference {text})") from None
         else:
             return text
-    return text
+    # Handing out the reference itself would send `env:NAME` to a server as a password.
+    raise ReferenceUnresolved(f"reference {asked} leads through too many others, or in a circle")
 
 
 def read_env_file(path: Path) -> dict[str, str]:

@@ -38,9 +38,7 @@ def broken(path: Path) -> Iterator[None]:
         hint = "free disk space and run the same command again; it goes on where it stopped" if full else ""
         raise LedgerBroken(f"{path}: {error}", hint=hint) from error
     except sqlite3.DatabaseError as error:
-        raise LedgerBroken(
-            f"{path}: {error}", hint="restore the file from a copy"
-        ) from error
+        raise LedgerBroken(f"{path}: {error}", hint="restore the file from a copy") from error
 
 
 @contextlib.contextmanager

@@ -34,7 +34,9 @@ _GROUP_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object. `check_digest` is the digest the target store reports by itself; `trust` is sent | stored | reread."""
+    """One object. `check_digest` is the digest the target store reports by itself; `trust` is sent | stored | reread.
+
+    Until the state is `done`, `sha256` and `check_digest` say what was about to be written, not what arrived."""
 
     key: str
     size_bytes: int
@@ -119,19 +121,26 @@ class Journal:
             raise self._failure
 
     def _write(self) -> None:
-        writer = connect(self.path, synchronous="NORMAL")
+        """Whatever goes wrong here is kept and raised by the next `put` or `barrier`; the queue is emptied in any
+        case, or those who wait for it would wait for ever."""
+        writer: sqlite3.Connection | None = None
         try:
-            while True:
-                batch, waiting, ended = self._gather()
-                try:
+            writer = connect(self.path, synchronous="NORMAL")
+        except LedgerBroken as error:
+            self._failure = error
+        ended = False
+        while not ended:
+            batch, waiting, ended = self._gather()
+            try:
+                if writer is not None:
                     self._commit(writer, batch)
-                except LedgerBroken as error:
-                    self._failure = error
-                for event in waiting:
-                    event.set()
-                if ended:
-                    return
-        finally:
+            except LedgerBroken as error:
+                self._failure = error
+            except Exception as error:  # noqa: BLE001 - raised again in the threads that write
+                self._failure = LedgerBroken(f"{self.path}: {error}")
+            for event in waiting:
+                event.set()
+        if writer is not None:
             writer.close()
 
     def _gather(self) -> tuple[list[Entry | tuple[str, int]], list[threading.Event], bool]:

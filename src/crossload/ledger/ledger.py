@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,10 @@ from crossload.ledger.database import broken, connect, transaction
 
 GENESIS = "0" * 64
 
+_COLUMNS = "sequence, at, stage, step, asset, verb, status, summary, data, previous"
+# Sequence and hash of the newest record, kept apart from it: records lost at the end would leave a chain that is whole.
+_HEAD = "evidence-head"
+
 _SCHEMA = """
 create table if not exists evidence(
     sequence integer primary key, at text not null, stage text not null, step text not null, asset text not null,
@@ -23,7 +27,7 @@ create table if not exists evidence(
     hash text not null);
 create index if not exists evidence_asset on evidence(asset, sequence);
 create table if not exists step(
-    id text primary key, state text not null, data text not null, sequence integer not null, plan text not null)
+    id text primary key, state text not null, data text not null, sequence integer not null, work text not null)
     without rowid;
 create table if not exists setting(name text primary key, value text not null) without rowid;
 """
@@ -37,6 +41,7 @@ class StepState:
     state: str
     data: Mapping[str, Any]
     sequence: int
+    work: str = ""
 
 
 class Ledger:
@@ -52,8 +57,12 @@ class Ledger:
     def close(self) -> None:
         self._database.close()
 
-    def record(self, stage: str, step: str, asset: str, verb: str, outcome: Outcome) -> Evidence:
-        """Append one record and, for perform/undo/verify of a step, set its state, in one transaction."""
+    def record(
+        self, stage: str, step: str, asset: str, verb: str, outcome: Outcome, *, settles: bool = True
+    ) -> Evidence:
+        """Append one record and, for perform/undo/verify of a step, set its state, in one transaction.
+
+        `settles=False` keeps the state: a check that could not look has found nothing wrong."""
         with self._mutex, transaction(self._database, self.path) as db:
             last = db.execute("select sequence, hash from evidence order by sequence desc limit 1").fetchone()
             sequence, previous = (last[0] + 1, last[1]) if last else (1, GENESIS)
@@ -77,30 +86,37 @@ class Ledger:
                 ),
             )
             state = _state_after(verb, outcome)
-            if state and step:
-                self._set_state(step, state, data if verb == "perform" else None, sequence)
+            if state and step and settles:
+                # Only a good perform replaces what later steps and undo read: a failed repeat must not make us forget
+                # what the first one created.
+                self._set_state(step, state, data if verb == "perform" and outcome.good else None, sequence)
+            db.execute("insert or replace into setting values(?,?)", (_HEAD, f"{sequence}:{item.hash}"))
         return item
 
-    def begin(self, step: str) -> None:
-        """Mark a step as running, before its effects begin: after a crash we know what may be half done."""
+    def begin(self, step: str, work: str = "") -> None:
+        """Mark a step as running, before its effects begin: after a crash we know what may be half done.
+
+        `work` is the digest of what the step is to do; it stays with the state."""
         with self._mutex, transaction(self._database, self.path):
             self._set_state(step, "running", None, 0)
+            self._database.execute("update step set work=? where id=?", (work, step))
 
     def _set_state(self, step: str, state: str, data: Mapping[str, Any] | None, sequence: int) -> None:
-        row = self._database.execute("select data, sequence from step where id=?", (step,)).fetchone()
+        row = self._database.execute("select data, sequence, work from step where id=?", (step,)).fetchone()
         kept = _text(data) if data is not None else (row[0] if row else "{}")
         number = sequence or (row[1] if row else 0)
-        self._database.execute("insert or replace into step values(?,?,?,?,'')", (step, state, kept, number))
+        work = row[2] if row else ""
+        self._database.execute("insert or replace into step values(?,?,?,?,?)", (step, state, kept, number, work))
 
     def state(self, step: str) -> StepState | None:
         with self._mutex, broken(self.path):
-            row = self._database.execute("select id, state, data, sequence from step where id=?", (step,)).fetchone()
-        return StepState(row[0], row[1], json.loads(row[2]), row[3]) if row else None
+            row = self._database.execute("select id, state, data, sequence, work from step where id=?", (step,)).fetchone()
+        return StepState(row[0], row[1], json.loads(row[2]), row[3], row[4]) if row else None
 
     def states(self) -> dict[str, StepState]:
         with self._mutex, broken(self.path):
-            rows = self._database.execute("select id, state, data, sequence from step").fetchall()
-        return {row[0]: StepState(row[0], row[1], json.loads(row[2]), row[3]) for row in rows}
+            rows = self._database.execute("select id, state, data, sequence, work from step").fetchall()
+        return {row[0]: StepState(row[0], row[1], json.loads(row[2]), row[3], row[4]) for row in rows}
 
     def outcomes(self) -> dict[str, Mapping[str, Any]]:
         """Data of the last perform of every step that is good now."""
@@ -108,31 +124,35 @@ class Ledger:
 
     def evidence(self, asset: str = "", stage: str = "") -> Iterator[Evidence]:
         """In order; all, or of one asset, or of one stage."""
-        query = "select sequence, at, stage, step, asset, verb, status, summary, data, previous from evidence"
+        query = f"select {_COLUMNS} from evidence"  # noqa: S608
         where = [f"{name}=?" for name, value in (("asset", asset), ("stage", stage)) if value]
         if where:
             query += " where " + " and ".join(where)
         with self._mutex, broken(self.path):
             rows = self._database.execute(query + " order by sequence", [v for v in (asset, stage) if v]).fetchall()
         for row in rows:
-            sequence, at, in_stage, step, of_asset, verb, status, summary, data, previous = row
-            yield Evidence(
-                sequence, at, in_stage, step, of_asset, verb, status, summary, json.loads(data), previous
-            )
+            yield _evidence(row)
 
     def check_chain(self) -> str:
         """ "" when every record hashes to what the next one says, else what is wrong. Anyone can redo this."""
-        previous = GENESIS
+        previous, expected = GENESIS, 0
         with self._mutex, broken(self.path):
-            stored = dict(self._database.execute("select sequence, hash from evidence").fetchall())
-        for expected, item in enumerate(self.evidence(), 1):
+            stored = self._database.execute(f"select {_COLUMNS}, hash from evidence order by sequence").fetchall()  # noqa: S608
+        for expected, (*row, written) in enumerate(stored, 1):
+            try:
+                item = _evidence(row)
+            except ValueError:
+                return f"record {row[0]} was changed after it was written"
             if item.sequence != expected:
                 return f"record {expected} is missing"
             if item.previous != previous:
                 return f"record {item.sequence} does not follow the one before it"
-            if stored[item.sequence] != item.hash:
+            if written != item.hash:
                 return f"record {item.sequence} was changed after it was written"
             previous = item.hash
+        head = self.setting(_HEAD)
+        if head and head != f"{expected}:{previous}":
+            return f"record {head.partition(':')[0]} was the last one, record {expected} is the last one now"
         return ""
 
     def head(self) -> str:
@@ -150,6 +170,15 @@ class Ledger:
             db.execute("insert or replace into setting values(?,?)", (name, value))
 
 
+def _evidence(row: Sequence[Any]) -> Evidence:
+    """A row of `_COLUMNS`. Raises ValueError when its data is no JSON object any more."""
+    sequence, at, stage, step, asset, verb, status, summary, data, previous = row
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError(f"data of record {sequence} is no object")
+    return Evidence(sequence, at, stage, step, asset, verb, status, summary, value, previous)
+
+
 def _text(data: Mapping[str, Any]) -> str:
     return canonical_json(dict(data)).decode()
 
@@ -158,7 +187,8 @@ def _state_after(verb: str, outcome: Outcome) -> str:
     if verb == "perform":
         return "good" if outcome.good else outcome.status
     if verb == "undo":
-        return "undone" if outcome.good else ""
+        # `unchanged` says that there was nothing to undo (a measurement, a check): what it found stays true.
+        return "undone" if outcome.status == "done" else ""
     if verb == "verify":
         return "" if outcome.good else "broken"
     return ""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from crossload.estate.asset import Asset, Edge, Kind, KindReport
+from crossload.ports.vectors import IndexInfo
 
 MODEL_FORMATS: Mapping[str, str] = {".gguf": "gguf", ".safetensors": "safetensors", ".onnx": "onnx", ".pt": "pytorch"}
+
+_GENERIC = frozenset({"model", "weights", "pytorch_model", "adapter_model", "consolidated", "ggml-model", "checkpoint"})
 
 # What a discovery can say of a kind. `failed` is for servers that are down or answer nonsense.
 FOUND, DENIED, UNSUPPORTED, FAILED = "found", "denied", "unsupported", "failed"
@@ -69,6 +72,12 @@ def model_format(key: str) -> str:
     return MODEL_FORMATS.get(PurePosixPath(key).suffix.lower(), "")
 
 
+def model_name(key: str) -> str:
+    """What people call the artifact: its file name, or its folder's where the file name says nothing."""
+    path = PurePosixPath(key)
+    return path.parent.name if path.stem.lower() in _GENERIC and path.parent.name else path.stem
+
+
 def bucket_assets(place: str, bucket: str, native: str, contents: Contents | None, facts: Mapping[str, Any],
                   tags: Mapping[str, str]) -> list[Asset]:  # fmt: skip
     """A bucket in neutral words: a dataset for what is in it, a model for each artifact.
@@ -84,15 +93,32 @@ def bucket_assets(place: str, bucket: str, native: str, contents: Contents | Non
             "largest_bytes": contents.largest_bytes,
         }
         # A bucket's settings belong to each artifact in it; its counts do not.
-        shared = {name: value for name, value in facts.items() if name not in ("noncurrent_versions", "delete_markers")}
+        shared = {name: value for name, value in facts.items() if name not in ("older_versions", "delete_markers")}
         for key, size_bytes in sorted(contents.models.items()):
-            stem = PurePosixPath(key).stem
+            name = model_name(key)
             more = {**shared, "bucket": bucket, "key": key, "size_bytes": size_bytes, "format": model_format(key)}
-            assets.append(Asset(f"model:{stem}", Kind.MODEL, stem, place, f"{native}/{key}", more, tags))
+            assets.append(Asset(f"model:{name}", Kind.MODEL, name, place, f"{native}/{key}", more, tags))
     if contents is None or contents.object_count or not contents.models:
         more = {**facts, **counts, "bucket": bucket}
         assets.append(Asset(f"dataset:{bucket}", Kind.DATASET, bucket, place, native, more, tags))
     return assets
+
+
+def index_assets(place: str, indexes: Sequence[IndexInfo], status: str = FOUND, detail: str = "") -> Discovery:
+    """What `Vectors.indexes()` answered, with one report. `vector_bytes` is the float32 payload, without the graph."""
+    assets = tuple(
+        Asset(
+            f"index:{info.name}", Kind.INDEX, info.name, place, f"{place}/{info.name}",
+            {
+                "table": info.name, "dimension": info.dimension, "rows": info.rows, "metric": info.metric,
+                "index_type": info.kind, "params": dict(sorted(info.params.items())),
+                "vector_bytes": info.rows * info.dimension * 4,
+            },
+        )
+        for info in sorted(indexes, key=lambda item: item.name)
+    )  # fmt: skip
+    count = len(assets) if status == FOUND else None
+    return Discovery(place, assets, (), (KindReport(place, str(Kind.INDEX), status, count, detail),))
 
 
 def distinct(assets: Iterable[Asset]) -> list[Asset]:

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
+
+from crossload.estate.secret import ReferenceUnresolved, is_reference, resolve
+from crossload.ports.errors import Invalid
+from crossload.ports.provider import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Reading:
     receiver cannot be traced. `rows`: (service, method) -> row. `paginate`: the method that runs a paginator's
     operation. `fronts`: neutral group -> front.
 
+    `errors`: (`group:operation`, neutral trouble) -> the SDK's error code; operation "" stands for the whole group.
     `part` returns the source text that adapters are cut from; there `dispatch` stands for a constructor of the SDK's
     module, `session_dispatch` wraps a session, and `table` is the mapping service -> opener that is filled in."""
 
@@ -74,7 +80,7 @@ class Reading:
     dispatch: str
     session_dispatch: str
     table: str
-    errors: Mapping[tuple[str, str], str]
+    errors: Callable[[], Mapping[tuple[str, str], str]]
     part: Callable[[], str]
 
     def services_of(self, groups: Collection[str]) -> dict[str, str]:
@@ -103,13 +109,14 @@ class Setting:
 class Writing:
     """What the target can do: neutral op -> method of the class that `part` defines for the group.
 
-    `requirements`: PEP 508 lines that the converted application needs in addition."""
+    `errors`: HTTP status -> neutral trouble. `requirements`: PEP 508 lines that the converted application
+    needs in addition."""
 
     name: str
     group: str
     class_name: str
     rows: Mapping[str, WriteRow]
-    errors: Mapping[int, str]
+    errors: Callable[[], Mapping[int, str]]
     requirements: tuple[str, ...]
     settings: tuple[Setting, ...]
     part: Callable[[], str]
@@ -139,3 +146,28 @@ class Code(Protocol):
     def redact(self, text: str) -> str:
         """`text` without the secret values that this place knows."""
         ...
+
+
+def reference_of(settings: Settings, name: str) -> str:
+    """The reference behind a secret setting, for a child process to resolve: `file:` with an absolute path, or
+    `env:`; "" when the setting is absent. Raises Invalid when it holds the secret itself."""
+    text = settings.connection.get(f"{name}@{settings.identity}") or settings.connection.get(name) or ""
+    while text.startswith("env:") and is_reference(settings.environment.get(text[4:], "")):
+        text = settings.environment[text[4:]]
+    if text.startswith("file:"):
+        return f"file:{Path(text[5:]).expanduser().absolute()}"
+    if text and not is_reference(text):
+        raise Invalid(
+            f"place {settings.place.id}: `{name}` holds a secret as a value",
+            hint=f"write it to a file and set `{name}: file:PATH`",
+        )
+    return text
+
+
+def secret_value(settings: Settings, name: str) -> str:
+    """The secret itself, to be looked for and blotted out; "" when it cannot be read."""
+    text = settings.connection.get(f"{name}@{settings.identity}") or settings.connection.get(name) or ""
+    try:
+        return resolve(text, settings.environment)
+    except ReferenceUnresolved:
+        return ""

@@ -70,7 +70,7 @@ class LogSink:
 
 @dataclass(frozen=True, slots=True)
 class Foundations:
-    """All that must stand at one place before data and traffic arrive. `labels` go on every resource that takes them."""
+    """All that must stand at one place before traffic arrives. `labels` go on every resource that takes them."""
 
     migration: str
     place: str
@@ -86,7 +86,7 @@ class Foundations:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Terraform text that is code and not a string: `google_storage_bucket.docs.name`, `var.region`."""
+    """Terraform text that is code and not a string: `cloud_bucket.docs.name`, `var.region`."""
 
     text: str
 
@@ -98,7 +98,18 @@ class Template:
     text: str
 
 
-Value: TypeAlias = "str | bool | int | float | Expression | Template | tuple[Value, ...] | Mapping[str, Value]"
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function of one argument around a value: `jsonencode({..})`."""
+
+    name: str
+    argument: Value
+
+
+Scalar: TypeAlias = "str | bool | int | float"
+Code: TypeAlias = "Expression | Template | Call"
+Value: TypeAlias = "Scalar | Code | tuple[Value, ...] | Mapping[str, Value] | Mapping[Template, Value]"
+"""A mapping is an object; its keys are all literal or all templates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +155,5 @@ class Infra(Protocol):
 
     def constraints(self) -> tuple[Constraint, ...]: ...
     def telemetry_attributes(self) -> Mapping[str, str]:
-        """OpenTelemetry resource attributes that name this cloud (`cloud.provider`, `cloud.platform`)."""
+        """OpenTelemetry resource attributes that name this cloud (`cloud.provider` and so on)."""
         ...

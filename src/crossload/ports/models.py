@@ -65,7 +65,8 @@ class ChatRequest:
 class ChatReply:
     """`finish` is stop | length | tool | stopseq | filter | malformed | unknown. Token counts are None when the
     endpoint did not say. `first_token_seconds` is None for an answer that came in one piece. `losses` names what of
-    the request this endpoint could not be asked for. `arm` is filled by a gateway: source | target."""
+    the request this endpoint could not be asked for. `arm` and `failed_over_from` are filled by a gateway: source |
+    target, who answered and who could not."""
 
     text: str
     finish: str
@@ -76,6 +77,7 @@ class ChatReply:
     tool_calls: tuple[ToolCall, ...] = ()
     losses: tuple[str, ...] = ()
     arm: str = ""
+    failed_over_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,9 @@ class RetryingStore:
     def _retry(self, call: Callable[[], Result]) -> Result:
         return retry(call, self._policy, self._say)
 
+    def uri(self, bucket: str, key: str = "") -> str:
+        return self._inner.uri(bucket, key)
+
     def buckets(self) -> list[BucketInfo]:
         return self._retry(self._inner.buckets)
 
@@ -99,8 +102,8 @@ class RetryingStore:
     def write(self, bucket: str, key: str, data: bytes, meta: ObjectMeta, **conditions: Any) -> ObjectInfo:
         return self._retry(lambda: self._inner.write(bucket, key, data, meta, **conditions))
 
-    def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int, **conditions: Any) -> str:
-        return self._retry(lambda: self._inner.open_upload(bucket, key, meta, size_bytes, **conditions))
+    def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int) -> str:
+        return self._retry(lambda: self._inner.open_upload(bucket, key, meta, size_bytes))
 
     def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
         return self._retry(lambda: self._inner.write_part(bucket, key, upload, part, data, last=last))
@@ -108,8 +111,8 @@ class RetryingStore:
     def parts(self, bucket: str, key: str, upload: str) -> list[Part]:
         return self._retry(lambda: self._inner.parts(bucket, key, upload))
 
-    def complete(self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False) -> ObjectInfo:
-        return self._retry(lambda: self._inner.complete(bucket, key, upload, parts, if_absent=if_absent))
+    def complete(self, bucket: str, key: str, upload: str, parts: list[Part], **conditions: Any) -> ObjectInfo:
+        return self._retry(lambda: self._inner.complete(bucket, key, upload, parts, **conditions))
 
     def abort(self, bucket: str, key: str, upload: str) -> None:
         self._retry(lambda: self._inner.abort(bucket, key, upload))

@@ -86,6 +86,10 @@ class Store(Protocol):
     place: str
     features: StoreFeatures
 
+    def uri(self, bucket: str, key: str = "") -> str:
+        """The object's address as other tools of this provider write it."""
+        ...
+
     def buckets(self) -> list[BucketInfo]: ...
     def ensure_bucket(self, bucket: str) -> bool:
         """Create it unless it is there. True when it was created now (so that undo may remove it)."""
@@ -115,11 +119,8 @@ class Store(Protocol):
         """Whole object in one request; the server checks a digest of it where it can."""
         ...
 
-    def open_upload(
-        self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int, *, if_absent: bool = False, if_match: str = ""
-    ) -> str:
-        """Begin an upload in parts; the id survives our own death. The condition holds when the upload completes:
-        stores take it either here or in `complete`, so pass it to both."""
+    def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int) -> str:
+        """Begin an upload in parts; the id survives our own death."""
         ...
 
     def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part: ...
@@ -128,8 +129,11 @@ class Store(Protocol):
         ...
 
     def complete(
-        self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False
-    ) -> ObjectInfo: ...
+        self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False, if_match: str = ""
+    ) -> ObjectInfo:
+        """Make the object from its parts; the condition holds at this moment."""
+        ...
+
     def abort(self, bucket: str, key: str, upload: str) -> None:
         """Forget an open upload; silent when it is gone already."""
         ...

@@ -38,9 +38,17 @@ def plan(migration: Migration, facts: Facts) -> Planned:
         action = "copy-index" if asset.kind is Kind.INDEX else "copy"
         steps.append(
             Step(
-                f"{NAME}/{action}/{asset.id}", NAME, action, asset.id, _summary(asset, target), params, after,
-                undo="remove what this step created at the target", risk="low", wave=1,
-            )  # fmt: skip
+                f"{NAME}/{action}/{asset.id}",
+                NAME,
+                action,
+                asset.id,
+                _summary(asset, target),
+                params,
+                after,
+                undo="remove what this step created at the target",
+                risk="low",
+                wave=1,
+            )
         )
     return Planned(tuple(steps), tuple(diagnostics))
 
@@ -110,7 +118,7 @@ def undo(step: Step, world: World) -> Outcome:
     return Outcome.done(f"removed {removed} object(s) at {target}, kept {kept} changed there since", removed=removed)
 
 
-class opened:  # noqa: N801 - reads as a verb at its use: `with opened(step, world) as journal`
+class opened:
     """The journal of a copy step, closed in any case."""
 
     def __init__(self, step: Step, world: World) -> None:
@@ -166,12 +174,15 @@ def _perform_objects(step: Step, world: World) -> Outcome:
                                   **report.to_json())  # fmt: skip
         manifest = write_manifest(journal.entries("done"), folder(world, step.asset))
         trust = {"reread": 0, "stored": 0, "sent": 0}
+        single = ""
         for entry in journal.entries("done"):
             trust[entry.trust] += 1
+            single = entry.sha256
     history = older_versions(source, bucket)
     data = {
         **report.to_json(), "bucket": bucket, "bucket_created": created, "manifest_root": manifest.root,
         "objects": manifest.objects, "size_bytes": manifest.size_bytes, "trust": trust,
+        "sha256": single if manifest.objects == 1 else "see the manifest",
         "older_versions_left": history[0] if history else "unknown",
         "delete_markers_left": history[1] if history else "unknown",
     }  # fmt: skip

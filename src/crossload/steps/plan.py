@@ -55,20 +55,30 @@ class Plan:
             if planned != now
         ]  # fmt: skip
         if changed:
-            raise Stale(f"the plan is stale: {' and '.join(changed)} changed since it was made", hint="run `crossload plan`")
+            raise Stale(
+                f"the plan is stale: {' and '.join(changed)} changed since it was made", hint="run `crossload plan`"
+            )
 
 
 def load_plan(path: Path) -> Plan:
     """Raises Stale when there is none, Invalid when it is not ours."""
+    hint = "run `crossload plan` to write a new one"
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise Stale("there is no plan yet", hint="run `crossload plan` first") from error
-    except ValueError as error:
-        raise Invalid(f"{path} is not a plan: {error}", hint="run `crossload plan` to write a new one") from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise Invalid(f"{path} is not a plan: {error}", hint=hint) from error
+    if not isinstance(value, dict):
+        raise Invalid(f"{path} is not a plan", hint=hint)
     if value.get("format") != FORMAT:
-        raise Invalid(f"{path} has format {value.get('format')}, this version reads {FORMAT}", hint="run `crossload plan`")
-    return Plan(
-        value["name"], value["migration"], value["inventory"], tuple(Step.from_json(item) for item in value["steps"]),
-        tuple(Diagnostic(**item) for item in value["diagnostics"]), value["choices"], value["estimates"],
-    )  # fmt: skip
+        raise Invalid(f"{path} has format {value.get('format')}, this version reads {FORMAT}", hint=hint)
+    try:
+        return Plan(
+            value["name"], value["migration"], value["inventory"],
+            tuple(Step.from_json(item) for item in value["steps"]),
+            tuple(Diagnostic.from_json(item) for item in value["diagnostics"]),
+            value["choices"], value["estimates"],
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise Invalid(f"{path} is not a plan: {type(error).__name__} {error}", hint=hint) from error

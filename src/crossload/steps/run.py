@@ -37,6 +37,8 @@ class RunReport:
         return [item for item in self.results if item.status == "pending"]
 
 
+_KEPT_OUT = ("not-signed-in", "access-denied")
+
 Told = Callable[[StepResult], None]
 Chosen = Callable[[Step], bool]
 
@@ -57,7 +59,7 @@ class Run:
         blocked: dict[str, str] = {}
         for step in in_order(steps):
             state = states.get(step.id)
-            if state is not None and state.state == "good":
+            if state is not None and state.state == "good" and state.work in ("", step.digest):
                 if chosen(step):
                     self._tell(report, StepResult(step, "kept", "already good"))
                 continue
@@ -71,7 +73,7 @@ class Run:
             elif dry_run:
                 self._tell(report, StepResult(step, "would-run", step.summary))
             else:
-                self._ledger.begin(step.id)
+                self._ledger.begin(step.id, step.digest)
                 result = self._do(step, "perform", self._stages[step.stage].perform)
                 if result.status not in ("done", "unchanged"):
                     blocked[step.id] = step.id
@@ -117,7 +119,9 @@ class Run:
             error = caught
             data = {"code": caught.code, "retryable": caught.retryable, "hint": caught.hint}
             outcome = Outcome("failed", str(caught), data)
-        evidence = self._ledger.record(step.stage, step.id, step.asset, verb, outcome)
+        # A store that is down, or that does not let us in, was not found wrong: what was good stays good.
+        blind = verb == "verify" and error is not None and (error.retryable or error.code in _KEPT_OUT)
+        evidence = self._ledger.record(step.stage, step.id, step.asset, verb, outcome, settles=not blind)
         return StepResult(step, outcome.status, outcome.summary, evidence, error)
 
     def _tell(self, report: RunReport, result: StepResult) -> None:

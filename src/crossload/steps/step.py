@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from crossload.estate.asset import Inventory
 from crossload.estate.diagnostic import Diagnostic
+from crossload.estate.digest import digest_of_json
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import Migration
 from crossload.ports.world import World
@@ -30,6 +31,11 @@ class Step:
     undo: str = ""
     risk: str = "low"
     wave: int = 1
+
+    @property
+    def digest(self) -> str:
+        """Of what the step does: a step planned with other parameters is other work, whatever its id."""
+        return digest_of_json([self.action, dict(self.params)]).hex
 
     def to_json(self) -> dict[str, Any]:
         return {

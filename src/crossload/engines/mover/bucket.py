@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossload.engines.mover.copying import Copier, SourceChanged
+from crossload.engines.mover.digests import is_ours
 from crossload.ledger.journal import Entry, Journal
-from crossload.ports.errors import CrossloadError, NotFound, Refused, Unsupported
+from crossload.ports.errors import CrossloadError, NotFound, PreconditionFailed, Refused, Unsupported
 from crossload.ports.store import ObjectInfo, Store
 
 _MASS_DELETE_SHARE = 0.01
@@ -59,7 +60,9 @@ class PassReport:
     @property
     def empty(self) -> bool:
         """Nothing differed: this delta found source and target equal."""
-        return not (self.copied or self.recognised or self.removed or self.hot or self.failures)
+        return not (
+            self.copied or self.recognised or self.removed or self.hot or self.failures or self.changed_during_copy
+        )
 
     def to_json(self) -> dict[str, Any]:
         rate = self.copied / self.seconds if self.seconds and self.copied else None
@@ -105,13 +108,11 @@ def move_bucket(
     resuming = {entry.key: entry for entry in journal.entries("sending")}
     there = {info.key: info for info in target.list(target_bucket, prefix)}
     todo, gone = _differences(source, source_bucket, prefix, journal, there, report)
+    gone += _left_behind(target, target_bucket, prefix, journal, there, todo)
     _guard_mass_delete(gone, journal, options)
     watcher.start(len(todo), sum(entry.size_bytes for entry in todo))
     _Workers(source, source_bucket, target, target_bucket, journal, options, watcher, report, resuming, there).run(todo)
-    for entry in gone:
-        target.delete(target_bucket, entry.key, if_match=entry.target_etag)
-        journal.put(entry.with_(state="gone"))
-        report.removed += 1
+    _remove(gone, target, target_bucket, journal, report)
     journal.count("sent_bytes", report.sent_bytes)
     journal.count("resent_bytes", report.resent_bytes)
     journal.count("passes", 1)
@@ -126,29 +127,65 @@ def _differences(
     """Objects to bring over, and objects we brought that the source no longer has. Truth is the listing of both
     sides, compared with what the journal says we did."""
     known = {entry.key: entry for entry in journal.entries()}
+    # By key: a listing that broke off and began again may give one object twice, and two workers must not copy it.
+    listed = {info.key: info for info in source.list(bucket, prefix)}
     todo: list[Entry] = []
-    for info in source.list(bucket, prefix):
+    for key, info in listed.items():
         report.listed += 1
-        before = known.pop(info.key, None)
-        at_target = there.get(info.key)
+        before = known.get(key)
+        at_target = there.get(key)
         if (
             before is not None and before.state == "done" and before.source_etag == info.etag
             and at_target is not None and at_target.etag == before.target_etag
         ):  # fmt: skip
             report.kept += 1
             continue
-        fresh = Entry(info.key, info.size_bytes, info.etag, modified_at=info.modified_at)
+        fresh = Entry(key, info.size_bytes, info.etag, modified_at=info.modified_at)
         if before is not None:
             same = before.source_etag == info.etag
             fresh = fresh.with_(
                 state="sending" if before.state == "sending" and same else "pending",
-                upload=before.upload if same else "", target_etag=before.target_etag,
-                changed_during_copy=before.changed_during_copy,
+                upload=before.upload if same else "", target_etag=before.target_etag, sha256=before.sha256,
+                check_digest=before.check_digest, changed_during_copy=before.changed_during_copy,
             )  # fmt: skip
         todo.append(fresh)
-    gone = [entry for entry in known.values() if entry.state == "done" and entry.key.startswith(prefix)]
+    gone = [e for e in known.values() if e.state == "done" and e.key.startswith(prefix) and e.key not in listed]
     todo.sort(key=lambda entry: -entry.size_bytes)  # the longest first, so that none is left alone at the end
     return todo, gone
+
+
+def _left_behind(
+    target: Store, bucket: str, prefix: str, journal: Journal, there: dict[str, ObjectInfo], todo: list[Entry]
+) -> list[Entry]:
+    """What copies that were cut short left at the target. Uploads that nobody goes on with are aborted here; objects
+    that had become visible, though the source has lost them since, are returned, to be removed like any other."""
+    wanted = {entry.key for entry in todo}
+    resumed = {entry.upload for entry in todo}
+    visible: list[Entry] = []
+    for entry in [entry for state in ("sending", "pending") for entry in journal.entries(state)]:
+        if not entry.key.startswith(prefix):
+            continue
+        if entry.upload and entry.upload not in resumed:
+            target.abort(bucket, entry.key, entry.upload)
+        if entry.key in wanted:
+            continue
+        info = there.get(entry.key)
+        if info is not None and is_ours(target, bucket, entry, info):
+            visible.append(entry.with_(upload="", target_etag=info.etag))
+        else:
+            journal.put(entry.with_(state="gone", upload=""))
+    return visible
+
+
+def _remove(gone: list[Entry], target: Store, bucket: str, journal: Journal, report: PassReport) -> None:
+    for entry in gone:
+        try:
+            target.delete(bucket, entry.key, if_match=entry.target_etag)
+        except PreconditionFailed:
+            report.failures.append(f"{entry.key}: gone at the source, but changed at the target since we wrote it")
+            continue
+        journal.put(entry.with_(state="gone"))
+        report.removed += 1
 
 
 def _guard_mass_delete(gone: list[Entry], journal: Journal, options: CopyOptions) -> None:
@@ -227,9 +264,11 @@ class _Workers:
     def _move(self, entry: Entry) -> None:
         interrupted = self._resuming.get(entry.key)
         resent = 0
+        recognised = True
 
         def sent(size_bytes: int) -> None:
-            nonlocal resent
+            nonlocal resent, recognised
+            recognised = False
             self._throttle.take(size_bytes)
             if interrupted is not None and not resent:
                 resent = min(size_bytes, self._options.part_size_bytes)
@@ -241,7 +280,6 @@ class _Workers:
             self._source, self._source_bucket, self._target, self._target_bucket, self._journal,
             self._options.part_size_bytes, sent,
         )  # fmt: skip
-        before = self._report.sent_bytes
         for _ in range(_TRIES_PER_OBJECT):
             try:
                 finished = copier.copy(entry, self._there.get(entry.key))
@@ -259,7 +297,7 @@ class _Workers:
         self._journal.put(finished)
         with self._mutex:
             self._report.resent_bytes += resent
-            if self._report.sent_bytes == before and finished.size_bytes:
+            if recognised:
                 self._report.recognised += 1
             else:
                 self._report.copied += 1

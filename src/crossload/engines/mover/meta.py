@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 from crossload.ports.store import ObjectMeta, StoreFeatures
 
 TAG_PREFIX = "crossload-tag-"
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 def fit(meta: ObjectMeta, features: StoreFeatures) -> tuple[ObjectMeta, list[str]]:
@@ -16,9 +19,9 @@ def fit(meta: ObjectMeta, features: StoreFeatures) -> tuple[ObjectMeta, list[str
     losses: list[str] = []
     if features.tags:
         for name in [name for name in user if name.startswith(TAG_PREFIX)]:
-            tags[name.removeprefix(TAG_PREFIX)] = user.pop(name)
+            tags[unquote(name.removeprefix(TAG_PREFIX))] = user.pop(name)
     elif tags:
-        user.update({f"{TAG_PREFIX}{name}": value for name, value in tags.items()})
+        user.update({TAG_PREFIX + _as_user_key(name): value for name, value in tags.items()})
         losses.append(f"{len(tags)} tag(s) kept as user metadata {TAG_PREFIX}*")
         tags = {}
     size = sum(len(name.encode()) + len(value.encode()) for name, value in user.items())
@@ -30,3 +33,9 @@ def fit(meta: ObjectMeta, features: StoreFeatures) -> tuple[ObjectMeta, list[str
         user, tags,
     )  # fmt: skip
     return fitted, losses
+
+
+def _as_user_key(tag: str) -> str:
+    """A tag's name as a metadata key. Stores fold such keys to lower case and take ASCII only: everything else is
+    percent-encoded, or `Team` would come home as `team`."""
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02x}" for byte in tag.encode())

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from crossload.engines.mover.copying import check_algorithm
 from crossload.estate.digest import Digest
 from crossload.ledger.journal import Entry
 from crossload.ports.errors import NotFound
@@ -31,53 +30,64 @@ class ProofReport:
 def prove(
     target: Store, bucket: str, entries: Iterable[Entry], *, reread_sample: float, workers: int = 8
 ) -> ProofReport:
-    """List the target once and compare every entry; read back those the store gives no digest for, and a sample.
+    """List the target once and compare every entry by the digest the store reports; read back those it gives no
+    digest for, those somebody has written since, and a sample.
 
     The sample is chosen by the digest, so that it is the same for everyone and differs between data sets."""
     report = ProofReport()
     there = {info.key: info for info in target.list(bucket)}
-    algorithm = check_algorithm(target)
-    to_read: list[tuple[Entry, ObjectInfo]] = []
+    to_check: list[tuple[Entry, ObjectInfo]] = []
     for entry in entries:
         report.objects += 1
         report.size_bytes += entry.size_bytes
         info = there.pop(entry.key, None)
         if info is None:
             report.wrong[entry.key] = "missing at the target"
-            continue
-        if info.size_bytes != entry.size_bytes:
+        elif info.size_bytes != entry.size_bytes:
             report.wrong[entry.key] = f"{info.size_bytes} bytes at the target, {entry.size_bytes} in the manifest"
-            continue
-        theirs = info.digest(algorithm) if algorithm else None
-        if theirs is not None and entry.check_digest:
-            report.compared += 1
-            if theirs != Digest.parse(entry.check_digest):
-                report.wrong[entry.key] = f"the target holds {theirs}, the manifest says {entry.check_digest}"
-                continue
-            if info.etag == entry.target_etag and int(entry.sha256[:8], 16) / 2**32 >= reread_sample:
-                continue
-        to_read.append((entry, info))
+        else:
+            to_check.append((entry, info))
 
-    def check(item: tuple[Entry, ObjectInfo]) -> tuple[Entry, str]:
-        return _reread(target, bucket, *item)
+    def check(item: tuple[Entry, ObjectInfo]) -> _Finding:
+        return _check(target, bucket, *item, reread_sample)
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        for entry, problem in pool.map(check, to_read):
-            report.reread += 1
-            if problem:
-                report.wrong[entry.key] = problem
+        for found in pool.map(check, to_check):
+            report.compared += found.compared
+            report.reread += found.reread
+            if found.problem:
+                report.wrong[found.key] = found.problem
     report.extra = sorted(there)
     return report
 
 
-def _reread(target: Store, bucket: str, entry: Entry, info: ObjectInfo) -> tuple[Entry, str]:
-    digest = hashlib.sha256()
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    key: str
+    problem: str = ""
+    compared: bool = False
+    reread: bool = False
+
+
+def _check(target: Store, bucket: str, entry: Entry, info: ObjectInfo, reread_sample: float) -> _Finding:
+    wanted = Digest.parse(entry.check_digest) if entry.check_digest else None
+    theirs = info.digest(wanted.algorithm) if wanted else None
     try:
+        if wanted and theirs is None and wanted.algorithm in target.features.digests_returned:
+            # Many stores leave digests out of listings; asking for them is cheaper than reading everything back.
+            theirs = target.head(bucket, entry.key)[0].digest(wanted.algorithm)
+        if theirs is not None:
+            if theirs != wanted:
+                problem = f"the target holds {theirs}, the manifest says {wanted}"
+                return _Finding(entry.key, problem, compared=True)
+            if info.etag == entry.target_etag and int(entry.sha256[:8], 16) / 2**32 >= reread_sample:
+                return _Finding(entry.key, compared=True)
+        digest = hashlib.sha256()
         for start in range(0, info.size_bytes, _CHUNK_BYTES):
             length = min(_CHUNK_BYTES, info.size_bytes - start)
             digest.update(target.read(bucket, entry.key, start, length))
     except NotFound:
-        return entry, "vanished while it was read back"
-    if digest.hexdigest() != entry.sha256:
-        return entry, f"read back as sha256 {digest.hexdigest()}, the manifest says {entry.sha256}"
-    return entry, ""
+        return _Finding(entry.key, "vanished while it was checked")
+    read = digest.hexdigest()
+    problem = "" if read == entry.sha256 else f"read back as sha256 {read}, the manifest says {entry.sha256}"
+    return _Finding(entry.key, problem, compared=theirs is not None, reread=True)

@@ -65,23 +65,21 @@ def move_index(source: Vectors, target: Vectors, name: str) -> tuple[IndexInfo, 
 
 
 def recall(vectors: Vectors, name: str, queries: list[bytes], k: int) -> float | None:
-    """Share of exact neighbours that the index finds (recall@k); None without queries."""
-    if not queries:
-        return None
-    hits = 0
+    """Share of exact neighbours that the index finds (recall@k); None when there is nothing to find."""
+    hits = wanted = 0
     for query in queries:
         exact = set(vectors.search(name, query, k, exact=True))
         hits += len(exact & set(vectors.search(name, query, k)))
-    return hits / (k * len(queries))
+        wanted += len(exact)  # fewer than k in a small index
+    return hits / wanted if wanted else None
 
 
 def overlap(source: Vectors, target: Vectors, name: str, queries: list[bytes], k: int) -> float | None:
-    """Share of equal exact top-k ids on both sides; None without queries."""
-    if not queries:
-        return None
-    same = 0
+    """Share of equal exact top-k ids on both sides, place by place; None when there is nothing to compare."""
+    same = wanted = 0
     for query in queries:
         left = source.search(name, query, k, exact=True)
         right = target.search(name, query, k, exact=True)
         same += sum(1 for a, b in zip(left, right, strict=False) if a == b)
-    return same / (k * len(queries))
+        wanted += max(len(left), len(right))  # fewer than k in a small index
+    return same / wanted if wanted else None

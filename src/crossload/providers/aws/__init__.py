@@ -16,6 +16,7 @@ PROVIDER = Provider(
         "agents": f"{_ROOM}.agents:open_agents",
         "policy": f"{_ROOM}.policy:open_policy",
         "probe": f"{_ROOM}.probe:open_probe",
+        "infra": f"{_ROOM}.infra:open_infra",
         "code": f"{_ROOM}.code:open_code",
     },
 )

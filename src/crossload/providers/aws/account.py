@@ -33,7 +33,7 @@ from crossload.providers.aws.references import References, many, statements
 from crossload.providers.aws.session import client
 
 _THREADS = 8
-_COUNTS = ("rows", "depth", "in_flight", "object_count", "size_bytes", "noncurrent_versions", "delete_markers")
+_COUNTS = ("rows", "depth", "in_flight", "object_count", "size_bytes", "older_versions", "delete_markers")
 _VERSIONED = ("Enabled", "Suspended")
 
 
@@ -62,17 +62,26 @@ class AwsAccount:
         return sorted(actions | {"sts:GetCallerIdentity"})
 
     def discover(self) -> Discovery:
-        try:
-            with translated():
-                self._client("sts").get_caller_identity()
-        except AccessDenied:
-            pass  # known, but not allowed to ask its own name: the kinds will say what else it may not
+        caller = self._caller()
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="discover") as pool:
             listed = list(pool.map(self._list, (BUCKETS, *ROWS)))
             found = [item for items, _ in listed for item in items]
             list(pool.map(self._complete, found))
         failures = [trouble for _, trouble in listed]
+        for item in found:
+            # The role we ourselves look with is no part of the workload; drafts say so.
+            item.raw["ours"] = item.row.kind == Kind.ROLE and item.raw.get("RoleName") == caller
         return self._assemble(found, list(zip((BUCKETS, *ROWS), failures, strict=True)))
+
+    def _caller(self) -> str:
+        """Name of the user or role we act as. Raises NotSignedIn or Unavailable; "" when we may not even ask that."""
+        try:
+            with translated():
+                arn = str(self._client("sts").get_caller_identity()["Arn"])
+        except AccessDenied:
+            return ""  # known, but not allowed to ask its own name: the kinds will say what else it may not
+        resource = arn.split(":", 5)[-1].split("/")  # user/path/NAME, assumed-role/NAME/session
+        return resource[1] if resource[0] == "assumed-role" and len(resource) > 1 else resource[-1]
 
     def _client(self, service: str) -> Any:
         return client(self._settings, service)
@@ -92,6 +101,8 @@ class AwsAccount:
         return not _is_public(self._client("sts")) and _is_public(self._client(service))
 
     def _complete(self, found: _Found) -> None:
+        # Only the public cloud means its oldest region when it answers no region at all.
+        found.raw["public"] = _is_public(self._client(found.row.service))
         found.troubles += add_details(found.row, found.raw, self._client)
         keep = found.row.keep
         if keep and not jmespath.search(keep, found.raw):
@@ -128,7 +139,7 @@ class AwsAccount:
             found.troubles.append(Trouble("ListObjectVersions", status_of(error), words(error)))
             return False
         found.contents = contents
-        found.raw |= {"noncurrent_versions": noncurrent, "delete_markers": markers}
+        found.raw |= {"older_versions": noncurrent, "delete_markers": markers}
         return True
 
     def _assemble(self, found: list[_Found], listed: list[tuple[Row, Trouble | None]]) -> Discovery:
@@ -139,7 +150,10 @@ class AwsAccount:
         offered = [asset for item in found if item.row.offers for asset in item.assets]
         index = References([*named, *offered])
         edges = {edge for item in found if not item.row.offers for edge in _edges(item, index)}
-        used_ids = {edge.target for edge in edges} & {asset.id for asset in offered}
+        offered_ids = {asset.id for asset in offered}
+        # "May call any model" names none: a wildcard grant must not turn the provider's whole catalog into the team's.
+        used_ids = {edge.target for edge in edges if not edge.evidence.endswith("*")} & offered_ids
+        edges = {edge for edge in edges if edge.target not in offered_ids or edge.target in used_ids}
         used = [asset for asset in offered if asset.id in used_ids]
         assets = sorted([*named, *used], key=lambda asset: asset.id)
         return Discovery(
@@ -165,7 +179,7 @@ def _assets(place: str, found: _Found) -> Iterator[Asset]:
     facts = _facts(row, raw)
     tags = tags_of(raw.get(row.tags)) if row.tags else {}
     if row is BUCKETS:
-        for count in ("noncurrent_versions", "delete_markers"):
+        for count in ("older_versions", "delete_markers"):
             if raw.get("versioning") in _VERSIONED:
                 facts[count] = raw.get(count)
         yield from bucket_assets(place, name, native, found.contents, facts, tags)
@@ -230,7 +244,9 @@ def _edges(found: _Found, index: References) -> Iterator[Edge]:
             for policy, document in _documents(found.raw):
                 yield from index.grants(asset, document, policy)
             continue
-        yield from index.edges_of(asset, {key: value for key, value in found.raw.items() if key != "tags"})
+        # A bucket's own name would tie the models in it to the dataset beside them.
+        named = ("policy", "encryption") if found.row is BUCKETS else tuple(found.raw)
+        yield from index.edges_of(asset, {key: found.raw[key] for key in named if key in found.raw and key != "tags"})
 
 
 def _first_evidence(edges: Iterable[Edge]) -> Iterator[Edge]:

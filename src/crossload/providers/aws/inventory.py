@@ -24,8 +24,8 @@ ClientFor = Callable[[str], Any]
 @dataclass(frozen=True, slots=True)
 class Detail:
     """One more call for each resource. `params` maps parameter names to JMESPath over what is known so far; `path`
-    picks what to keep of the answer, under the name `into`. `each` is a JMESPath list: the call is made once per element
-    (named `each`), and the answers are kept as a list. `absent` are error codes that mean "there is none"."""
+    picks what to keep of the answer, under the name `into`. `each` is a JMESPath list: the call is made once per
+    element (named `each`), and the answers are kept as a list. `absent` are error codes for "there is none"."""
 
     operation: str
     params: Mapping[str, str]
@@ -73,21 +73,21 @@ class Trouble:
 
 
 _AGENT = {"agentId": "agentId", "agentVersion": "'DRAFT'"}
-_NO_POLICY = frozenset({"NoSuchEntity", "NoSuchEntityException", "ResourceNotFoundException"})
+_SSE = "ServerSideEncryptionConfiguration.Rules[].ApplyServerSideEncryptionByDefault"
 
 BUCKETS = Row(
     "bucket", "s3", "ListBuckets", "Buckets[]", "join('', ['arn:aws:s3:::', Name])", "Name",
     {
-        "region": "region || (region_answered && 'us-east-1') || `null`",
-        "versioning": "versioning || 'off'",
-        "encryption": "encryption[0].ApplyServerSideEncryptionByDefault.SSEAlgorithm || (encryption_answered && 'none') || 'unknown'",
-        "encryption_key": "encryption[0].ApplyServerSideEncryptionByDefault.KMSMasterKeyID",
+        "region": "region || (public && region_answered && 'us-east-1') || `null`",
+        "versioning": "versioning || (versioning_answered && 'off') || 'unknown'",
+        "encryption": "encryption[0].SSEAlgorithm || (encryption_answered && 'none') || 'unknown'",
+        "encryption_key": "encryption[0].KMSMasterKeyID",
     },
     ("s3:ListAllMyBuckets", "s3:GetBucketVersioning", "s3:GetEncryptionConfiguration", "s3:GetBucketTagging",
      "s3:GetBucketLocation", "s3:GetBucketPolicy", "s3:ListBucket", "s3:ListBucketVersions"),
     details=(
         Detail("GetBucketVersioning", {"Bucket": "Name"}, "Status", "versioning"),
-        Detail("GetBucketEncryption", {"Bucket": "Name"}, "ServerSideEncryptionConfiguration.Rules", "encryption",
+        Detail("GetBucketEncryption", {"Bucket": "Name"}, _SSE, "encryption",
                absent=frozenset({"ServerSideEncryptionConfigurationNotFoundError"})),
         Detail("GetBucketTagging", {"Bucket": "Name"}, "TagSet", "tags", absent=frozenset({"NoSuchTagSet"})),
         Detail("GetBucketLocation", {"Bucket": "Name"}, "LocationConstraint", "region"),
@@ -163,7 +163,8 @@ ROWS: tuple[Row, ...] = (
     Row(
         "role", "iam", "ListRoles", "Roles[]", "Arn", "RoleName",
         {"trust": "AssumeRolePolicyDocument.Statement[].Principal", "policies": "attached[].PolicyName",
-         "inline_policies": "inline_names", "grants": "grants", "description": "Description"},
+         "inline_policies": "inline_names", "grants": "grants", "description": "Description",
+         "ours": "ours || `null`"},
         ("iam:ListRoles", "iam:ListRolePolicies", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies",
          "iam:GetPolicy", "iam:GetPolicyVersion", "iam:ListRoleTags"),
         details=(
@@ -285,10 +286,14 @@ def _method(operation: str) -> str:
     return xform_name(operation)
 
 
-_DENIED = ("AccessDenied", "UnauthorizedOperation", "Forbidden", "AllAccessDisabled", "InvalidAccessKeyId",
-           "SignatureDoesNotMatch", "InvalidClientTokenId", "UnrecognizedClient", "ExpiredToken", "NotAuthorized")  # fmt: skip
-_UNSUPPORTED = ("UnknownOperation", "InvalidAction", "NotImplemented", "Unsupported", "MethodNotAllowed",
-                "UnknownService", "InvalidMethod")  # fmt: skip
+_DENIED = (
+    "AccessDenied", "UnauthorizedOperation", "Forbidden", "AllAccessDisabled", "InvalidAccessKeyId",
+    "SignatureDoesNotMatch", "InvalidClientTokenId", "UnrecognizedClient", "ExpiredToken", "NotAuthorized",
+)  # fmt: skip
+_UNSUPPORTED = (
+    "UnknownOperation", "InvalidAction", "NotImplemented", "Unsupported", "MethodNotAllowed", "UnknownService",
+    "InvalidMethod",
+)  # fmt: skip
 
 
 def status_of(error: BaseException) -> str:

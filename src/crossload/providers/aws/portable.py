@@ -308,7 +308,9 @@ class ListPaginator:
     def __init__(self, front: ObjectsClient) -> None:
         self._front = front
 
-    def paginate(self, *, PaginationConfig: Mapping[str, Any] | None = None, **arguments: Any) -> Iterator[dict[str, Any]]:
+    def paginate(
+        self, *, PaginationConfig: Mapping[str, Any] | None = None, **arguments: Any
+    ) -> Iterator[dict[str, Any]]:
         settings = PaginationConfig or {}
         left = int(settings["MaxItems"]) if settings.get("MaxItems") is not None else None
         if settings.get("PageSize"):

@@ -29,6 +29,13 @@ _SHORTEST_NAME = 4  # a shorter bare name ("app", "dev") would match by accident
 _BARE = frozenset({Kind.DATASET, Kind.ENDPOINT, Kind.TABLE, Kind.QUEUE, Kind.SECRET})
 
 
+_SEPARATORS = frozenset("-._/:0123456789")
+_FIELD_WORDS = {
+    Kind.DATASET: ("bucket",), Kind.TABLE: ("table",), Kind.QUEUE: ("queue",), Kind.SECRET: ("secret",),
+    Kind.ENDPOINT: ("model", "endpoint"),
+}  # fmt: skip
+
+
 class References:
     """An index of the assets by everything that can name them."""
 
@@ -45,7 +52,7 @@ class References:
             if _is_policy(text):
                 yield from self._resource_policy(source, json.loads(text))
                 continue
-            for target in self._named(text):
+            for target in self._named(text, where):
                 if target.id != source.id and target.native != source.native:
                     yield _edge(source, target, where)
 
@@ -75,8 +82,12 @@ class References:
                     break
         return found
 
-    def _named(self, text: str) -> list[Asset]:
+    def _named(self, text: str, where: str) -> list[Asset]:
         found = list(self._exact.get(text, ())) if len(text) >= _SHORTEST_NAME else []
+        if found and not _SEPARATORS & set(text):
+            # A plain word (`orders`) names a table only where the field says so; elsewhere it is just a word.
+            field = where.lower()
+            found = [asset for asset in found if any(word in field for word in _FIELD_WORDS[asset.kind])]
         if found:
             return found
         for arn in _ARN.findall(text):
@@ -104,6 +115,7 @@ def _aliases(asset: Asset) -> Iterator[str]:
         yield asset.name
     if asset.kind is Kind.KEY:
         yield f"alias/{asset.name}"
+        yield f"{asset.native.split(':key/')[0]}:alias/{asset.name}"
     if asset.kind is Kind.ENDPOINT and asset.fact("model"):
         yield str(asset.fact("model"))
         # Policies may name a hosted model without a region; the account field is always empty.

@@ -11,13 +11,14 @@ from urllib.parse import urlencode
 from awscrt import checksums
 
 from crossload.estate.digest import Digest
-from crossload.ports.errors import NotFound, Unsupported
+from crossload.ports.errors import NotFound, PreconditionFailed, Unsupported
 from crossload.ports.provider import Settings
 from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
 from crossload.providers.aws.errors import translated
 from crossload.providers.aws.session import client
 
 _FREEZE = "CrossloadFreeze"
+_WRITES = ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectTagging", "s3:DeleteObjectTagging")
 
 
 def open_store(settings: Settings) -> S3Store:
@@ -45,6 +46,9 @@ class S3Store:
         with translated():
             self._s3: Any = client(settings, "s3")
 
+    def uri(self, bucket: str, key: str = "") -> str:
+        return f"s3://{bucket}/{key}"
+
     def buckets(self) -> list[BucketInfo]:
         with translated():
             return [BucketInfo(item["Name"]) for item in self._s3.list_buckets()["Buckets"]]
@@ -63,12 +67,15 @@ class S3Store:
             return True
 
     def remove_bucket(self, bucket: str) -> bool:
-        with translated():
-            try:
+        try:
+            # S3 refuses to delete a bucket that holds something; not every server that speaks S3 does.
+            if next(self.list(bucket), None) or next(self.versions(bucket), None):
+                raise PreconditionFailed(f"bucket {bucket} is not empty", hint="old versions and delete markers count")
+            with translated():
                 self._s3.delete_bucket(Bucket=bucket)
-            except self._s3.exceptions.NoSuchBucket:
-                return False
-            return True
+        except NotFound:
+            return False
+        return True
 
     def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
         with translated():
@@ -109,7 +116,13 @@ class S3Store:
             end = "" if length is None else start + length - 1
             more["Range"] = f"bytes={start}-{end}"
         with translated():
-            return self._s3.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
+            try:
+                return self._s3.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
+            except self._s3.exceptions.ClientError as error:
+                # 416: the range starts behind the end, which is no bytes and no failure.
+                if error.response.get("Error", {}).get("Code") not in ("InvalidRange", "416"):
+                    raise
+                return b""
 
     def write(
         self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
@@ -123,9 +136,7 @@ class S3Store:
         digests = (Digest("crc64nvme", base64.b64decode(crc).hex()),)
         return ObjectInfo(key, len(data), answer["ETag"].strip('"'), answer.get("VersionId", ""), digests=digests)
 
-    def open_upload(
-        self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int, *, if_absent: bool = False, if_match: str = ""
-    ) -> str:
+    def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int) -> str:
         with translated():
             return self._s3.create_multipart_upload(
                 Bucket=bucket, Key=key, ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT", **_arguments(meta)
@@ -140,23 +151,32 @@ class S3Store:
         return Part(part.number, part.offset_bytes, len(data), answer["ETag"].strip('"'))
 
     def parts(self, bucket: str, key: str, upload: str) -> list[Part]:
-        found: list[Part] = []
-        offset = 0
+        """S3 lists numbers and sizes only: offsets are right when all parts but the last have one size."""
+        latest: dict[int, Mapping[str, Any]] = {}
         with translated():
-            pages = self._s3.get_paginator("list_parts").paginate(Bucket=bucket, Key=key, UploadId=upload)
-            for page in pages:
+            for page in self._s3.get_paginator("list_parts").paginate(Bucket=bucket, Key=key, UploadId=upload):
                 for item in page.get("Parts", ()):
-                    found.append(Part(item["PartNumber"], offset, item["Size"], item["ETag"].strip('"')))
-                    offset += item["Size"]
-        return found
+                    before = latest.get(item["PartNumber"])
+                    # A part sent twice is listed twice by some servers.
+                    if before is None or item["LastModified"] >= before["LastModified"]:
+                        latest[item["PartNumber"]] = item
+        size = max((item["Size"] for item in latest.values()), default=0)
+        return [
+            Part(number, (number - 1) * size, item["Size"], item["ETag"].strip('"'))
+            for number, item in sorted(latest.items())
+        ]
 
     def complete(
-        self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False
+        self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False, if_match: str = ""
     ) -> ObjectInfo:
         listed = [{"PartNumber": part.number, "ETag": f'"{part.etag}"'} for part in parts]
         with translated():
             answer = self._s3.complete_multipart_upload(
-                Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": listed}, **_conditions(if_absent, "")
+                Bucket=bucket,
+                Key=key,
+                UploadId=upload,
+                MultipartUpload={"Parts": listed},
+                **_conditions(if_absent, if_match),
             )
         size = sum(part.size_bytes for part in parts)
         info = {**answer, "ContentLength": size}
@@ -178,24 +198,27 @@ class S3Store:
             return
 
     def freeze(self, bucket: str) -> str:
-        """A Deny statement in the bucket policy; the policy that was there comes back with the token."""
+        """A Deny statement in the bucket policy, for everybody, ourselves included; the token is the policy before."""
         before = self._policy(bucket)
-        policy = json.loads(before) if before else {"Version": "2012-10-17", "Statement": []}
-        statements = [item for item in policy["Statement"] if item.get("Sid") != _FREEZE]
+        policy: dict[str, Any] = json.loads(before) if before else {"Version": "2012-10-17", "Statement": []}
+        statements: list[dict[str, Any]] = policy["Statement"]
+        if any(item.get("Sid") == _FREEZE for item in statements):
+            return ""
         deny = {
             "Sid": _FREEZE,
             "Effect": "Deny",
             "Principal": "*",
-            "Action": ["s3:PutObject", "s3:DeleteObject"],
+            "Action": list(_WRITES),
             "Resource": f"arn:aws:s3:::{bucket}/*",
         }
-        policy["Statement"] = [*statements, deny]
         with translated():
-            self._s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
-        if _FREEZE not in (self._policy(bucket) or ""):
-            raise Unsupported(f"{self.place} took the freeze of {bucket} and forgot it", hint="stop the writers by hand")
-        frozen_before = any(item.get("Sid") == _FREEZE for item in json.loads(before)["Statement"]) if before else False
-        return "" if frozen_before or not before else before
+            frozen = {**policy, "Statement": [*statements, deny]}
+            self._s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(frozen))
+        if _FREEZE not in self._policy(bucket):
+            raise Unsupported(
+                f"{self.place} took the freeze of {bucket} and forgot it", hint="stop the writers by hand"
+            )
+        return before
 
     def thaw(self, bucket: str, token: str) -> None:
         now = self._policy(bucket)

@@ -8,5 +8,9 @@ PROVIDER = Provider(
     name="azure",
     title="Microsoft Azure",
     extra="azure",
-    ports={"store": f"{_ROOM}.store:open_store"},
+    ports={
+        "store": f"{_ROOM}.store:open_store",
+        "identity": f"{_ROOM}.identity:open_identity",
+        "infra": f"{_ROOM}.infra:open_infra",
+    },
 )

@@ -13,6 +13,8 @@ PROVIDER = Provider(
         "identity": f"{_ROOM}.identity:open_identity",
         "policy": f"{_ROOM}.policy:open_policy",
         "probe": f"{_ROOM}.probe:open_probe",
+        "account": f"{_ROOM}.inventory:open_account",
+        "infra": f"{_ROOM}.infra:open_infra",
         "code": f"{_ROOM}.code:open_code",
     },
 )

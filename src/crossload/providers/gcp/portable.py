@@ -11,16 +11,16 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google.auth.credentials
-import google.auth.exceptions
 import requests
-from google.api_core import exceptions as api
+from google.api_core import exceptions as api_errors
+from google.auth import credentials as auth
+from google.auth import exceptions as auth_errors
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
@@ -48,12 +48,20 @@ def reference(name: str) -> str:
     return text
 
 
-class WorkloadToken(google.auth.credentials.Credentials):
+def web_address(name: str) -> str:
+    """The setting `name` as an http address: urllib would open files as well."""
+    text = os.environ.get(name, "").rstrip("/")
+    if not text.startswith(("http://", "https://")):
+        raise ValueError(f"{name} must be an http or https address")
+    return text
+
+
+class WorkloadToken(auth.Credentials):
     """A bearer token from the workload's own OIDC issuer (client credentials, RFC 6749 section 4.4)."""
 
-    def __init__(self, issuer: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._issuer = issuer.rstrip("/")
+        self._issuer = web_address("CROSSLOAD_OIDC_ISSUER")
 
     def refresh(self, request: Any) -> None:
         form = {
@@ -64,13 +72,13 @@ class WorkloadToken(google.auth.credentials.Credentials):
         }
         body = urllib.parse.urlencode({name: value for name, value in form.items() if value}).encode()
         try:
-            with urllib.request.urlopen(f"{self._issuer}/token", body, timeout=10) as answer:
+            with urllib.request.urlopen(f"{self._issuer}/token", body, timeout=10) as answer:  # noqa: S310
                 token: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as error:
             error.close()
-            raise google.auth.exceptions.RefreshError(f"{self._issuer} refused the client: HTTP {error.code}") from None
+            raise auth_errors.RefreshError(f"{self._issuer} refused the client: HTTP {error.code}") from None
         except OSError as error:
-            raise google.auth.exceptions.TransportError(f"{self._issuer}: {error}") from error
+            raise auth_errors.TransportError(f"{self._issuer}: {error}") from error
         self.token = token["access_token"]
         # google-auth compares with naive UTC times.
         lifetime = timedelta(seconds=int(token.get("expires_in", 300)))
@@ -125,15 +133,15 @@ def storage_errors(client: Any) -> Iterator[None]:
     endpoint = str(getattr(client, "api_endpoint", "") or "the storage endpoint")
     try:
         yield
-    except api.GoogleAPICallError as error:
+    except api_errors.GoogleAPICallError as error:
         status = int(error.code or 500)
         kind = STORAGE_ERRORS.get(status) or ("unavailable" if status >= 500 else "invalid")
         if kind == "absent" and "bucket" in str(error.message).lower():
             kind = "no-place"
         raise Trouble(kind, str(error.message), status) from error
-    except google.auth.exceptions.RefreshError as error:
+    except auth_errors.RefreshError as error:
         raise Trouble("unsigned", str(error), 401) from error
-    except (requests.ConnectionError, requests.Timeout, google.auth.exceptions.TransportError, api.RetryError) as error:
+    except (requests.ConnectionError, requests.Timeout, auth_errors.TransportError, api_errors.RetryError) as error:
         raise Trouble("unreachable", str(error), endpoint=endpoint) from error
 
 
@@ -141,12 +149,12 @@ class Objects:
     """Objects in Cloud Storage, through Google's own client."""
 
     def __init__(self) -> None:
-        issuer = os.environ.get("CROSSLOAD_OIDC_ISSUER", "")
+        federated = bool(os.environ.get("CROSSLOAD_OIDC_ISSUER"))
         endpoint = os.environ.get("CROSSLOAD_OBJECTS_ENDPOINT", "")
         options = {"api_endpoint": endpoint} if endpoint else None
         self._client: Any = storage.Client(
             project=os.environ.get("CROSSLOAD_OBJECTS_PROJECT") or None,
-            credentials=WorkloadToken(issuer) if issuer else None,  # None: Application Default Credentials
+            credentials=WorkloadToken() if federated else None,  # None: Application Default Credentials
             client_options=options,
         )
         self._retry: Any = DEFAULT_RETRY.with_timeout(30)

@@ -9,11 +9,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from crossload.ports import errors
 from crossload.ports.provider import Settings
+from crossload.providers.keepalive import Answer, send
 
 PUBLIC_ENDPOINT = "https://storage.googleapis.com"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -130,26 +132,24 @@ def request(
     headers: Mapping[str, str] | None = None,
     content: bytes | None = None,
     accept: frozenset[int] = frozenset({200, 201, 204, 206}),
-) -> httpx.Response:
+) -> Answer:
     """One request to the place's endpoint (`url` may be absolute). Statuses outside `accept` become our errors."""
     endpoint = settings.get("endpoint", PUBLIC_ENDPOINT).rstrip("/")
     full = url if url.startswith("http") else endpoint + url
     sent = dict(headers or {})
-    if settings.identity != "anonymous":
-        sent["Authorization"] = f"Bearer {access_token(settings).value}"
-    try:
-        answer = http().request(method, full, params=params, headers=sent, content=content)
-    except httpx.TransportError as error:
-        raise errors.Unavailable(f"{method} {httpx.URL(full).path}: {error or type(error).__name__}") from error
+    # An absolute address comes from an answer or a journal: our token goes to our endpoint and nowhere else.
+    if settings.identity != "anonymous" and urlsplit(full).netloc == urlsplit(endpoint).netloc:
+        sent["authorization"] = f"Bearer {access_token(settings).value}"
+    answer = send(method, full, sent, params, content)
     if answer.status_code in accept:
         return answer
     raise translate(method, answer)
 
 
-def translate(method: str, answer: httpx.Response) -> errors.CrossloadError:
+def translate(method: str, answer: Answer) -> errors.CrossloadError:
     """Google's status codes (AIP-193, Cloud Storage JSON API) in our words."""
     status = answer.status_code
-    text = f"{method} {answer.url.path}: HTTP {status} {_message(answer)}".strip()
+    text = f"{method} {answer.path}: HTTP {status} {_message(answer)}".strip()
     after = answer.headers.get("retry-after", "")
     wait = float(after) if after.isdigit() else None
     kinds: dict[int, type[errors.CrossloadError]] = {
@@ -167,9 +167,9 @@ def translate(method: str, answer: httpx.Response) -> errors.CrossloadError:
     return kind(text, retry_after_seconds=wait)
 
 
-def _message(answer: httpx.Response) -> str:
+def _message(answer: Answer) -> str:
     try:
         body = answer.json()
         return str(body["error"]["message"])[:300]
-    except (ValueError, KeyError, TypeError):
+    except (errors.Invalid, KeyError, TypeError):
         return answer.text[:200].strip()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import gzip
 import json
 import secrets
 from collections.abc import Iterator, Mapping
@@ -11,17 +13,20 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 from awscrt import checksums
 
 from crossload.estate.digest import Digest
-from crossload.ports.errors import DigestMismatch, Invalid, NotFound, PreconditionFailed, Unsupported
+from crossload.ports.errors import CrossloadError, DigestMismatch, Invalid, NotFound, PreconditionFailed, Unsupported
 from crossload.ports.provider import Settings
 from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
+from crossload.providers.gcp import uploads
 from crossload.providers.gcp.session import request
+from crossload.providers.keepalive import Answer
 
-_CHUNK_BYTES = 256 * 1024  # resumable chunks are multiples of this, the last one excepted
-_FIELDS = "name,size,etag,generation,crc32c,md5Hash,updated"
+# Above this size metadata and bytes go in two requests: one body for both would have to be copied to be built.
+_MULTIPART_BYTES_MAX = 8 * 2**20
+_FIELDS = "name,size,etag,generation,crc32c,md5Hash,updated,timeDeleted"
+_READ = frozenset({200, 206, 416})
 
 
 def open_store(settings: Settings) -> GcsStore:
@@ -29,15 +34,17 @@ def open_store(settings: Settings) -> GcsStore:
 
 
 class GcsStore:
-    """Objects are named by generation: it changes with every write and serves as etag and version."""
+    """Objects are named by generation: it changes with every write and serves as etag and version.
+
+    Setting `versioning: off` makes new buckets without object versioning (which is on by default, so that what a
+    migration overwrites can be brought back)."""
 
     features = StoreFeatures(
         digests_returned=frozenset({"crc32c", "md5"}),
         digests_verified=frozenset({"crc32c"}),
         versions=True,
         tags=False,
-        ordered_parts=True,
-        part_size_bytes_min=_CHUNK_BYTES,
+        part_size_bytes_min=1,
         user_metadata_bytes_max=8192,
     )
 
@@ -46,6 +53,9 @@ class GcsStore:
         self._settings = settings
         if settings.get("versioning", "on") == "off":
             self.features = replace(type(self).features, versions=False)
+
+    def uri(self, bucket: str, key: str = "") -> str:
+        return f"gs://{bucket}/{key}"
 
     def buckets(self) -> list[BucketInfo]:
         answer = self._ask("GET", "/storage/v1/b", params={"project": self._settings.get("project")})
@@ -79,6 +89,8 @@ class GcsStore:
         yield from self._pages(bucket, {"prefix": prefix} if prefix else {})
 
     def versions(self, bucket: str) -> Iterator[ObjectInfo]:
+        if not self.features.versions:
+            raise Unsupported(f"{self.place} keeps no versions (setting `versioning: off`)")
         yield from self._pages(bucket, {"versions": "true"})
 
     def _pages(self, bucket: str, more: Mapping[str, str]) -> Iterator[ObjectInfo]:
@@ -86,7 +98,8 @@ class GcsStore:
         while True:
             page = self._ask("GET", f"/storage/v1/b/{quote(bucket, safe='')}/o", params=params).json()
             for item in page.get("items", ()):
-                yield _info(item)
+                if not uploads.is_part(item["name"]):
+                    yield _info(item)
             token = page.get("nextPageToken")
             if not token:
                 return
@@ -102,83 +115,90 @@ class GcsStore:
         params = {"alt": "media"}
         if if_match:
             params["ifGenerationMatch"] = if_match
-        headers: dict[str, str] = {}
+        headers = {"accept-encoding": "gzip"}  # or the store unpacks objects whose content encoding is gzip
         if start or length is not None:
-            headers["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
-        return self._ask("GET", _object_path(bucket, key), params=params, headers=headers).content
+            headers["range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+        answer = self._ask("GET", _object_path(bucket, key), params=params, headers=headers, accept=_READ)
+        if answer.status_code == 416:  # the range starts behind the end: no bytes, and no failure
+            return b""
+        generation = answer.headers.get("x-goog-generation", if_match)
+        if if_match and generation != if_match:
+            raise PreconditionFailed(f"{bucket}/{key}: generation {generation} is not {if_match}")
+        if answer.headers.get("content-encoding") == "gzip" and _packed_on_the_way(answer):
+            return gzip.decompress(answer.content)
+        return answer.content
 
     def write(
         self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
     ) -> ObjectInfo:
         crc = _crc32c_base64(data)
-        boundary = f"crossload-{secrets.token_hex(12)}"
-        head = json.dumps({**_resource(key, meta), "crc32c": crc}, ensure_ascii=False).encode()
-        body = b"".join((
-            f"--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n".encode(), head,
-            f"\r\n--{boundary}\r\ncontent-type: {meta.content_type or 'application/octet-stream'}\r\n\r\n".encode(),
-            data, f"\r\n--{boundary}--\r\n".encode(),
-        ))  # fmt: skip
-        params = {"uploadType": "multipart", **_conditions(if_absent, if_match)}
-        headers = {"content-type": f"multipart/related; boundary={boundary}"}
-        path = f"/upload/storage/v1/b/{quote(bucket, safe='')}/o"
-        item = self._ask("POST", path, params=params, headers=headers, content=body).json()
-        if item.get("crc32c") != crc:
-            # The bytes at the target are not ours: nobody may read them as a finished copy.
-            self.delete(bucket, key, if_match=str(item.get("generation", "")))
-            raise DigestMismatch(f"{bucket}/{key}: sent crc32c {crc}, the store has {item.get('crc32c')}")
+        resource = {**_resource(key, meta), "crc32c": crc}
+        send = self._write_at_once if len(data) <= _MULTIPART_BYTES_MAX else self._write_in_session
+        item = send(bucket, resource, data, _conditions(if_absent, if_match))
+        self._check_crc32c(bucket, key, item, crc)
         return _info(item)
 
-    def open_upload(
-        self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int, *, if_absent: bool = False, if_match: str = ""
-    ) -> str:
-        """A resumable session (RFC-less, documented by Cloud Storage). Its URI is a capability: journals holding it
-        are readable by their owner only."""
-        path = f"/upload/storage/v1/b/{quote(bucket, safe='')}/o"
+    def _write_at_once(
+        self, bucket: str, resource: Mapping[str, Any], data: bytes, conditions: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        boundary = f"crossload-{secrets.token_hex(12)}"
+        kind = resource.get("contentType", "application/octet-stream")
+        head = json.dumps(resource, ensure_ascii=False)
+        opening = (
+            f"--{boundary}\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n{head}"
+            f"\r\n--{boundary}\r\ncontent-type: {kind}\r\n\r\n"
+        )
+        body = b"".join((opening.encode(), data, f"\r\n--{boundary}--\r\n".encode()))
+        params = {"uploadType": "multipart", **conditions}
+        headers = {"content-type": f"multipart/related; boundary={boundary}"}
+        return self._ask("POST", _upload_path(bucket), params=params, headers=headers, content=body).json()
+
+    def _write_in_session(
+        self, bucket: str, resource: Mapping[str, Any], data: bytes, conditions: Mapping[str, str]
+    ) -> Mapping[str, Any]:
         headers = {
             "content-type": "application/json; charset=UTF-8",
-            "x-upload-content-length": str(size_bytes),
-            "x-upload-content-type": meta.content_type or "application/octet-stream",
+            "x-upload-content-length": str(len(data)),
+            "x-upload-content-type": resource.get("contentType", "application/octet-stream"),
         }
-        params = {"uploadType": "resumable", **_conditions(if_absent, if_match)}
-        body = json.dumps(_resource(key, meta), ensure_ascii=False).encode()
-        return self._ask("POST", path, params=params, headers=headers, content=body).headers["location"]
+        params = {"uploadType": "resumable", **conditions}
+        body = json.dumps(resource, ensure_ascii=False).encode()
+        session = self._ask("POST", _upload_path(bucket), params=params, headers=headers, content=body)
+        span = {"content-range": f"bytes 0-{len(data) - 1}/{len(data)}"}
+        return self._ask("PUT", session.headers["location"], headers=span, content=data).json()
+
+    def _check_crc32c(self, bucket: str, key: str, item: Mapping[str, Any], crc: str) -> None:
+        if item.get("crc32c") == crc:
+            return
+        # The bytes at the target are not ours: nobody may read them as a finished copy.
+        with contextlib.suppress(CrossloadError):
+            self.delete(bucket, key, if_match=str(item.get("generation", "")))
+        raise DigestMismatch(f"{bucket}/{key}: sent crc32c {crc}, the store has {item.get('crc32c')}")
+
+    def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int) -> str:
+        return uploads.begin(self._ask, bucket, _resource(key, meta))
 
     def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
-        end = part.offset_bytes + len(data)
-        total = str(end) if last else "*"
-        span = f"bytes {part.offset_bytes}-{end - 1}/{total}" if data else f"bytes */{total}"
-        answer = self._session("PUT", upload, {"content-range": span}, data)
-        etag = ""
-        if answer.status_code in (200, 201):
-            etag = str(answer.json().get("generation", ""))
-        elif last:
-            raise Invalid(f"{bucket}/{key}: the session did not finish with its last part")
-        else:
-            stored = _stored_bytes(answer)
-            if stored < end:
-                raise PreconditionFailed(f"{bucket}/{key}: the session holds {stored} bytes, expected {end}")
-        return Part(part.number, part.offset_bytes, len(data), etag)
+        crc = _crc32c_base64(data)
+        item = uploads.send(self._ask, bucket, upload, part, data)
+        self._check_crc32c(bucket, str(item["name"]), item, crc)
+        return Part(part.number, part.offset_bytes, len(data), crc)
 
     def parts(self, bucket: str, key: str, upload: str) -> list[Part]:
-        """One part that stands for all bytes the session holds."""
-        answer = self._session("PUT", upload, {"content-range": "bytes */*"}, b"")
-        if answer.status_code in (200, 201):
-            item = answer.json()
-            return [Part(1, 0, int(item["size"]), str(item["generation"]))]
-        stored = _stored_bytes(answer)
-        return [Part(1, 0, stored, "")] if stored else []
+        return [part.as_part() for part in uploads.stored(self._ask, bucket, upload)]
 
     def complete(
-        self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False
+        self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False, if_match: str = ""
     ) -> ObjectInfo:
-        """The last part completed it; here we read back what the store holds."""
-        return self.head(bucket, key)[0]
+        chosen = uploads.chosen(uploads.stored(self._ask, bucket, upload), parts, f"{bucket}/{key}")
+        crc = base64.b64encode(uploads.combined_crc32c(chosen).to_bytes(4, "big")).decode()
+        item = uploads.join(self._ask, bucket, upload, chosen, key, _conditions(if_absent, if_match))
+        self._check_crc32c(bucket, key, item, crc)
+        uploads.forget(self._ask, bucket, upload)
+        return _info(item)
 
     def abort(self, bucket: str, key: str, upload: str) -> None:
-        try:
-            request(self._settings, "DELETE", upload, accept=frozenset({200, 204, 404, 410, 499}))
-        except (NotFound, Invalid):
-            return
+        uploads.forget(self._ask, bucket, upload)
 
     def delete(self, bucket: str, key: str, if_match: str = "") -> None:
         try:
@@ -194,22 +214,21 @@ class GcsStore:
     def thaw(self, bucket: str, token: str) -> None:
         return
 
-    def _ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+    def _ask(self, method: str, path: str, **more: Any) -> Answer:
         return request(self._settings, method, path, **more)
 
-    def _send_json(self, method: str, path: str, body: Any, params: Mapping[str, str]) -> httpx.Response:
+    def _send_json(self, method: str, path: str, body: Any, params: Mapping[str, str]) -> Answer:
         headers = {"content-type": "application/json"}
         return self._ask(method, path, params=params, headers=headers, content=json.dumps(body).encode())
 
-    def _session(self, method: str, upload: str, headers: Mapping[str, str], data: bytes) -> httpx.Response:
-        accept = frozenset({200, 201, 308})
-        return request(self._settings, method, upload, headers=headers, content=data, accept=accept)
+
+def _packed_on_the_way(answer: Answer) -> bool:
+    """True when the server compressed a plain object for the road only."""
+    return answer.headers.get("x-goog-stored-content-encoding") == "identity"
 
 
-def _stored_bytes(answer: httpx.Response) -> int:
-    """`Range: bytes=0-N` of a 308 answer; absent means nothing is stored."""
-    span = answer.headers.get("range", "")
-    return int(span.rpartition("-")[2]) + 1 if "-" in span else 0
+def _upload_path(bucket: str) -> str:
+    return f"/upload/storage/v1/b/{quote(bucket, safe='')}/o"
 
 
 def _object_path(bucket: str, key: str) -> str:
@@ -234,6 +253,8 @@ def _resource(key: str, meta: ObjectMeta) -> dict[str, Any]:
         "contentEncoding": meta.content_encoding,
         "contentLanguage": meta.content_language,
     }
+    if any(ord(letter) < 32 for value in named.values() for letter in value):
+        raise Invalid(f"{key}: a control character in the metadata", hint="clean the object's headers at the source")
     out: dict[str, Any] = {"name": key, **{name: value for name, value in named.items() if value}}
     if meta.user:
         out["metadata"] = dict(meta.user)
@@ -248,7 +269,10 @@ def _info(item: Mapping[str, Any]) -> ObjectInfo:
         digests.append(Digest("md5", base64.b64decode(item["md5Hash"]).hex()))
     generation = str(item.get("generation", ""))
     updated = datetime.fromisoformat(item["updated"]).timestamp() if item.get("updated") else 0.0
-    return ObjectInfo(item["name"], int(item["size"]), generation, generation, updated, tuple(digests))
+    return ObjectInfo(
+        item["name"], int(item["size"]), generation, generation, updated, tuple(digests),
+        is_latest="timeDeleted" not in item,
+    )  # fmt: skip
 
 
 def _meta(item: Mapping[str, Any]) -> ObjectMeta:

@@ -41,11 +41,19 @@ def reference(name: str) -> str:
     return text
 
 
+def web_address(name: str) -> str:
+    """The setting `name` as an http address: urllib would open files as well."""
+    text = os.environ.get(name, "").rstrip("/")
+    if not text.startswith(("http://", "https://")):
+        raise ValueError(f"{name} must be an http or https address")
+    return text
+
+
 class Chat:
     """Chat completions. Settings: CROSSLOAD_CHAT_URL (ends in /v1), _KEY, _MODEL (else the caller's model id)."""
 
     def __init__(self) -> None:
-        self._url = os.environ["CROSSLOAD_CHAT_URL"].rstrip("/") + "/chat/completions"
+        self._url = web_address("CROSSLOAD_CHAT_URL") + "/chat/completions"
 
     def ask(self, question: Question) -> Answer:
         began = time.monotonic()
@@ -80,9 +88,7 @@ class Chat:
         if finish is None:
             raise Trouble("unavailable", "the stream ended before the answer did", 502)
         seconds = time.monotonic() - began
-        yield Answer(
-            text, finish_of(finish), counts.get("prompt_tokens"), counts.get("completion_tokens"), seconds
-        )
+        yield Answer(text, finish_of(finish), counts.get("prompt_tokens"), counts.get("completion_tokens"), seconds)
 
     def _body(self, question: Question) -> dict[str, Any]:
         turns = [("system", question.system)] if question.system else []
@@ -104,11 +110,11 @@ class Chat:
         key = reference("CROSSLOAD_CHAT_KEY")
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(self._url, json.dumps(body).encode(), headers)
+        request = urllib.request.Request(self._url, json.dumps(body).encode(), headers)  # noqa: S310
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with chat_errors(self._url):
-                    return urllib.request.urlopen(request, timeout=120)
+                    return urllib.request.urlopen(request, timeout=120)  # noqa: S310
             except Trouble as trouble:
                 if trouble.kind not in ("throttled", "unavailable", "unreachable") or attempt == ATTEMPTS:
                     raise

@@ -8,5 +8,9 @@ PROVIDER = Provider(
     name="postgres",
     title="PostgreSQL + pgvector",
     extra="postgres",
-    ports={"vectors": f"{_ROOM}.vectors:open_vectors", "identity": f"{_ROOM}.identity:open_identity"},
+    ports={
+        "vectors": f"{_ROOM}.vectors:open_vectors",
+        "identity": f"{_ROOM}.identity:open_identity",
+        "account": f"{_ROOM}.inventory:open_account",
+    },
 )

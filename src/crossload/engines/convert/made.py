@@ -1,0 +1,66 @@
+"""What the constructors of an SDK make, and where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tree_sitter import Node
+
+from crossload.engines.convert.arguments import origin_of, split_arguments
+from crossload.engines.convert.calls import Origin
+from crossload.engines.convert.index import Scope
+from crossload.engines.convert.values import Frame, Partial, Sdk, Text, Value
+from crossload.ports.code import Constructor
+
+if TYPE_CHECKING:
+    from crossload.engines.convert.infer import Resolver
+
+
+def adapter_value(resolver: Resolver, name: str, call: Node, scope: Scope, frame: Frame | None) -> Iterator[Value]:
+    """What the generated adapter's own functions make: a second conversion must recognise its clients."""
+    if name == resolver.reading.dispatch:
+        made = next(item for item in resolver.reading.constructors.values() if item.kind == "client")
+        yield from sdk_value(resolver, made, None, call, scope, frame, converted=True)
+    elif name == resolver.reading.session_dispatch:
+        yield Sdk("session", "", Origin(scope.file.path, 0, 0, 0, 0, converted=True))
+
+
+def sdk_value(
+    resolver: Resolver, made: Constructor, parent: Sdk | None, call: Node, scope: Scope, frame: Frame | None, *,
+    converted: bool = False, partial: Partial | None = None,
+) -> Iterator[Value]:  # fmt: skip
+    """The SDK value that a constructor makes; one for each service that may be meant."""
+    named = service_values(resolver, made, call, scope, frame)
+    if not named and partial is not None:
+        named = service_values(resolver, made, partial.call, partial.scope, partial.frame, skip=1)
+    if parent is not None and parent.kind in ("client", "resource"):
+        operations = sorted(named) or [""]
+        yield from (Sdk(made.kind, parent.service, parent.origin, operation) for operation in operations)
+        return
+    converted = converted or (parent is not None and parent.origin is not None and parent.origin.converted)
+    place = partial or None
+    origin = origin_of(
+        place.call if place else call, place.scope if place else scope, parent, converted, place is not None
+    )
+    yield from (Sdk(made.kind, service, origin) for service in (sorted(named) or [""]))
+
+
+def service_values(
+    resolver: Resolver,
+    made: Constructor,
+    call: Node,
+    scope: Scope,
+    frame: Frame | None,
+    skip: int = 0,
+) -> set[str]:
+    """The constant strings that may stand for the service."""
+    arguments = call.child_by_field_name("arguments")
+    if arguments is None or made.service_position < 0:
+        return set()
+    plain, named = split_arguments(arguments, scope)
+    plain = plain[skip:]
+    node = named.get(made.service_keyword)
+    if node is None and made.service_position < len(plain):
+        node = plain[made.service_position]
+    return {item.text for item in resolver.infer(node, scope, frame) if isinstance(item, Text)}

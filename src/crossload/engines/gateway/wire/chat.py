@@ -1,0 +1,519 @@
+"""The OpenAI chat-completions wire, as served by OpenAI, llama.cpp, vLLM and many others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from crossload.engines.gateway.errors import CODES, GatewayError
+from crossload.engines.gateway.ir import (
+    CallArgs,
+    CallPart,
+    CallStart,
+    Collected,
+    Event,
+    Failure,
+    ImagePart,
+    Loss,
+    Outgoing,
+    Part,
+    Request,
+    ResultPart,
+    Schema,
+    Start,
+    Stop,
+    Text,
+    TextPart,
+    Think,
+    Tool,
+    Turn,
+    Usage,
+)
+from crossload.engines.gateway.wire.frames import SSE_TYPE, FrameBroken, SseReader, sse
+
+NAME = "chat"
+STREAM_TYPE = SSE_TYPE
+PATH = "/v1/chat/completions"
+_TO_NEUTRAL = {
+    "stop": "stop", "length": "length", "tool_calls": "tool", "function_call": "tool", "content_filter": "filter",
+}  # fmt: skip
+_FROM_NEUTRAL = {
+    "stop": "stop", "length": "length", "tool": "tool_calls", "stopseq": "stop", "filter": "content_filter",
+    "malformed": "stop", "unknown": "stop",
+}  # fmt: skip
+_NEUTRAL_FIELDS = frozenset(
+    ("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "tools",
+     "tool_choice", "response_format", "stream", "stream_options")
+)  # fmt: skip
+
+
+# ---- requests
+
+
+def parse_request(body: bytes, model: str, stream: bool) -> Request:
+    del model, stream  # both are in the body
+    value = _object(body)
+    name = value.get("model")
+    if not isinstance(name, str) or not name:
+        raise GatewayError("invalid", "model must be a string", "model")
+    messages = value.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise GatewayError("invalid", "messages must be a list with at least one message", "messages")
+    system, turns = _turns(messages)
+    limit = value.get("max_completion_tokens")
+    options = value.get("stream_options") or {}
+    stop = value.get("stop") or ()
+    return Request(
+        model=name,
+        turns=turns,
+        system=system,
+        max_tokens=_number(value, "max_tokens", int) if limit is None else _number(value, "max_completion_tokens", int),
+        temperature=_number(value, "temperature", float),
+        top_p=_number(value, "top_p", float),
+        stop=(stop,) if isinstance(stop, str) else tuple(str(item) for item in stop),
+        seed=_number(value, "seed", int),
+        tools=_tools(value.get("tools")),
+        tool_choice=_choice(value.get("tool_choice")),
+        schema=_schema(value.get("response_format")),
+        stream=bool(value.get("stream")),
+        include_usage=isinstance(options, dict) and bool(options.get("include_usage")),
+        extras={key: item for key, item in value.items() if key not in _NEUTRAL_FIELDS and item is not None},
+    )
+
+
+def build_request(request: Request, model: str) -> Outgoing:
+    value: dict[str, Any] = {"model": model, "messages": _messages(request)}
+    settings = {
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "stop": list(request.stop) or None,
+        "seed": request.seed,
+    }
+    value.update({key: item for key, item in settings.items() if item is not None})
+    if request.tools and request.tool_choice != "none":
+        value["tools"] = [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": tool.schema},
+            }
+            for tool in request.tools
+        ]
+        value["tool_choice"] = _render_choice(request.tool_choice)
+    if request.schema is not None:
+        wanted = {"name": request.schema.name, "schema": request.schema.schema, "strict": True}
+        value["response_format"] = {"type": "json_schema", "json_schema": wanted}
+    if request.stream:
+        # Usage is asked for whether or not the client did: without it the meter would know nothing.
+        value["stream"] = True
+        value["stream_options"] = {"include_usage": True}
+    losses = [*request.input_losses]
+    for name, item in request.extras.items():
+        if name in _NEUTRAL_FIELDS:
+            continue
+        if name.startswith("converse."):
+            losses.append(Loss(name, "refuse" if name in _CHANGES_MEANING else "warn"))
+        else:
+            value[name] = item
+    return Outgoing(PATH, orjson.dumps(value), tuple(losses))
+
+
+_CHANGES_MEANING = frozenset(("converse.guardrailConfig", "converse.promptVariables", "converse.systemTool"))
+
+
+def relay_request(body: bytes, request: Request, model: str) -> Outgoing:
+    if model == request.model:
+        return Outgoing(PATH, body, ())
+    return Outgoing(PATH, orjson.dumps({**orjson.loads(body), "model": model}), ())
+
+
+def add_parameters(outgoing: Outgoing, request: Request, model: str, parameters: Mapping[str, object]) -> Outgoing:
+    del request
+    body = orjson.dumps({**parameters, **orjson.loads(outgoing.body), "model": model})
+    return Outgoing(PATH, body, outgoing.losses)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except ValueError as error:
+        raise GatewayError("invalid", f"the body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise GatewayError("invalid", "the body must be a JSON object")
+    return value
+
+
+def _number(value: Mapping[str, Any], name: str, kind: type) -> Any:
+    found = value.get(name)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int if kind is int else int | float):
+        raise GatewayError("invalid", f"{name} must be {'an integer' if kind is int else 'a number'}", name)
+    return found
+
+
+def _turns(messages: list[Any]) -> tuple[tuple[str, ...], tuple[Turn, ...]]:
+    """Tool messages that follow each other become one user turn: every other wire wants all results together."""
+    system: list[str] = []
+    turns: list[Turn] = []
+    for position, message in enumerate(messages):
+        where = f"messages[{position}]"
+        role = message.get("role") if isinstance(message, dict) else None
+        if role in ("system", "developer"):
+            system.extend(part.text for part in _content(message.get("content"), where) if isinstance(part, TextPart))
+        elif role == "user":
+            turns.append(Turn("user", _content(message.get("content"), where)))
+        elif role == "assistant":
+            calls = tuple(_call(item, where) for item in message.get("tool_calls") or ())
+            turns.append(Turn("assistant", _content(message.get("content"), where) + calls))
+        elif role == "tool":
+            text = "".join(part.text for part in _content(message.get("content"), where) if isinstance(part, TextPart))
+            result = ResultPart(str(message.get("tool_call_id", "")), text, False)
+            if turns and turns[-1].role == "user" and all(isinstance(part, ResultPart) for part in turns[-1].parts):
+                turns[-1] = Turn("user", (*turns[-1].parts, result))
+            else:
+                turns.append(Turn("user", (result,)))
+        else:
+            raise GatewayError("invalid", f"{where} must be an object with a role we know", where)
+    return tuple(system), tuple(turns)
+
+
+def _content(content: Any, where: str) -> tuple[Part, ...]:
+    if content is None:
+        return ()
+    if isinstance(content, str):
+        return (TextPart(content),)
+    if not isinstance(content, list):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise GatewayError("invalid", f"{where}.content must be a string or a list", f"{where}.content")
+    parts: list[Part] = []
+    for item in content:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if kind in ("text", "refusal"):
+            parts.append(TextPart(str(item.get(kind, ""))))
+        elif kind == "image_url":
+            parts.append(_image(item.get("image_url"), where))
+        else:
+            raise GatewayError("unsupported", f"{where}.content part of type {kind!r} is not supported", where)
+    return tuple(parts)
+
+
+def _image(value: Any, where: str) -> ImagePart:
+    url = value.get("url") if isinstance(value, dict) else None
+    if not isinstance(url, str):
+        raise GatewayError("invalid", f"{where}: image_url.url must be a string", where)
+    if url.startswith("data:"):
+        head, _, data = url[5:].partition(",")
+        if not head.endswith(";base64"):
+            raise GatewayError("invalid", f"{where}: image data must be base64", where)
+        return ImagePart(head.removesuffix(";base64"), data, "")
+    return ImagePart("", "", url)
+
+
+def _call(item: Any, where: str) -> CallPart:
+    function = item.get("function") if isinstance(item, dict) else None
+    if not isinstance(function, dict):
+        raise GatewayError("invalid", f"{where}.tool_calls must hold functions", where)
+    return CallPart(str(item.get("id", "")), str(function.get("name", "")), str(function.get("arguments") or "{}"))
+
+
+def _tools(tools: Any) -> tuple[Tool, ...]:
+    found: list[Tool] = []
+    listed: list[Any] = tools or []
+    for position, item in enumerate(listed):
+        function: Any = item.get("function") if isinstance(item, Mapping) else None
+        if not isinstance(function, Mapping) or not function.get("name"):
+            raise GatewayError("unsupported", f"tools[{position}] is not a function with a name", f"tools[{position}]")
+        schema = function.get("parameters") or {"type": "object", "properties": {}}
+        found.append(Tool(str(function["name"]), str(function.get("description") or ""), schema))
+    return tuple(found)
+
+
+def _choice(value: Any) -> str:
+    if isinstance(value, dict):
+        return str((value.get("function") or {}).get("name", "auto"))
+    if value is None or value == "auto":
+        return "auto"
+    if value in ("required", "none"):
+        return "any" if value == "required" else "none"
+    raise GatewayError("invalid", "tool_choice must be auto, none, required or a function", "tool_choice")
+
+
+def _render_choice(choice: str) -> Any:
+    if choice in ("auto", "any"):
+        return "required" if choice == "any" else "auto"
+    return {"type": "function", "function": {"name": choice}}
+
+
+def _schema(value: Any) -> Schema | None:
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind in (None, "text"):
+        return None
+    if kind == "json_object":
+        return Schema("object", {"type": "object"})
+    wanted = value.get("json_schema")
+    if kind != "json_schema" or not isinstance(wanted, dict) or not isinstance(wanted.get("schema"), dict):
+        raise GatewayError("invalid", "response_format must be text, json_object or a json_schema", "response_format")
+    return Schema(str(wanted.get("name") or "answer"), wanted["schema"])
+
+
+def _messages(request: Request) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+    if request.system:
+        messages.append({"role": "system", "content": "\n\n".join(request.system)})
+    for turn in request.turns:
+        texts: list[dict[str, Any]] = []
+        calls: list[dict[str, Any]] = []
+        for part in turn.parts:
+            if isinstance(part, TextPart):
+                texts.append({"type": "text", "text": part.text})
+            elif isinstance(part, ImagePart):
+                url = part.url or f"data:{part.media_type};base64,{part.data}"
+                texts.append({"type": "image_url", "image_url": {"url": url}})
+            elif isinstance(part, CallPart):
+                function = {"name": part.name, "arguments": part.arguments}
+                calls.append({"id": part.id, "type": "function", "function": function})
+            else:
+                # This wire has no flag for a failed tool: the model must be able to read it.
+                text = f"ERROR: {part.text}" if part.is_error else part.text
+                messages.append({"role": "tool", "tool_call_id": part.call_id, "content": text})
+        if texts or calls:
+            messages.append(_message(turn.role, texts, calls))
+    return messages
+
+
+def _message(role: str, texts: list[dict[str, Any]], calls: list[dict[str, Any]]) -> dict[str, Any]:
+    only_text = all(item["type"] == "text" for item in texts)
+    content: Any = "\n".join(item["text"] for item in texts) if only_text else texts
+    message: dict[str, Any] = {"role": role, "content": content if texts else None}
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+# ---- whole answers
+
+
+def parse_response(body: bytes) -> list[Event]:
+    try:
+        value = orjson.loads(body)
+        choice = value["choices"][0]
+        message = choice["message"]
+        events: list[Event] = [Start(str(value.get("id") or ""))]
+        if message.get("reasoning_content"):
+            events.append(Think(message["reasoning_content"]))
+        if message.get("content"):
+            events.append(Text(message["content"]))
+        for index, call in enumerate(message.get("tool_calls") or ()):
+            events.append(CallStart(index, str(call.get("id") or f"call_{index}"), str(call["function"]["name"])))
+            events.append(CallArgs(index, str(call["function"].get("arguments") or "")))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise GatewayError("bad_upstream", "the model host's answer is not a chat completion") from error
+    events.append(_stop(choice.get("finish_reason")))
+    if isinstance(value.get("usage"), dict):
+        events.append(usage_of(value["usage"]))
+    return events
+
+
+def _stop(raw: Any) -> Stop:
+    return Stop(_TO_NEUTRAL.get(raw, "unknown"), str(raw))
+
+
+def usage_of(usage: Mapping[str, Any]) -> Usage:
+    """`prompt_tokens` includes cached tokens on this wire."""
+    details = usage.get("prompt_tokens_details") or {}
+    return Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
+
+
+def render_usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    out: dict[str, Any] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    if usage.cached_read is not None:
+        out["prompt_tokens_details"] = {"cached_tokens": usage.cached_read}
+    return out
+
+
+def render_response(answer: Collected, request: Request, answer_id: str, elapsed_seconds: float) -> bytes:
+    del elapsed_seconds
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if answer.calls else "")}
+    if answer.thinking:
+        message["reasoning_content"] = answer.thinking
+    if answer.calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+            for call in answer.calls
+        ]
+    finish = _FROM_NEUTRAL[answer.stop.reason if answer.stop else "unknown"]
+    value: dict[str, Any] = {
+        "id": f"chatcmpl-{answer_id}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": request.model,
+        "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
+    }
+    usage = render_usage(answer.usage)
+    if usage is not None:
+        value["usage"] = usage
+    return orjson.dumps(value)
+
+
+# ---- errors
+
+
+def parse_error(status: int, headers: dict[str, str], body: bytes) -> str:
+    del headers
+    try:
+        value = orjson.loads(body)
+        error = value.get("error", value)
+        message = error.get("message", error) if isinstance(error, Mapping) else error
+    except (ValueError, AttributeError):
+        message = None
+    return str(message) if message else f"the model host answered HTTP {status}"
+
+
+def render_error(code: str, message: str, param: str | None) -> tuple[bytes, dict[str, str]]:
+    error = {"message": message, "type": CODES[code].chat_type, "param": param, "code": code}
+    return orjson.dumps({"error": error}), {}
+
+
+# ---- streams
+
+
+def tail_events(tail: bytes) -> list[Event]:
+    start = tail.find(b"data:")
+    if start < 0:
+        return []
+    return [event for event in ChatDecoder().feed(tail[start:]) if isinstance(event, Stop | Usage)]
+
+
+class ChatDecoder:
+    __slots__ = ("_calls", "_reader", "_started", "finished")
+
+    def __init__(self) -> None:
+        self._reader = SseReader()
+        self._started = False
+        self._calls: set[int] = set()
+        self.finished = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        try:
+            for frame in self._reader.feed(data):
+                if frame == b"[DONE]":
+                    self.finished = True
+                else:
+                    self._chunk(orjson.loads(frame), events)
+        except (FrameBroken, ValueError, KeyError, TypeError, AttributeError):
+            events.append(Failure("bad_upstream", "the model host's stream cannot be read"))
+        return events
+
+    def _chunk(self, value: dict[str, Any], events: list[Event]) -> None:
+        if value.get("error"):
+            error = value["error"]
+            events.append(Failure("bad_upstream", str(error.get("message") if isinstance(error, dict) else error)))
+            return
+        if not self._started:
+            self._started = True
+            events.append(Start(str(value.get("id") or "")))
+        choices = value.get("choices")
+        if choices:
+            delta = choices[0].get("delta") or {}
+            if delta.get("reasoning_content"):
+                events.append(Think(delta["reasoning_content"]))
+            if delta.get("content"):
+                events.append(Text(delta["content"]))
+            for call in delta.get("tool_calls") or ():
+                self._call(call, events)
+            if choices[0].get("finish_reason"):
+                events.append(_stop(choices[0]["finish_reason"]))
+        if value.get("usage"):
+            events.append(usage_of(value["usage"]))
+
+    def _call(self, call: dict[str, Any], events: list[Event]) -> None:
+        index = int(call.get("index") or 0)
+        function = call.get("function") or {}
+        if index not in self._calls:
+            self._calls.add(index)
+            events.append(CallStart(index, str(call.get("id") or f"call_{index}"), str(function.get("name") or "")))
+        if function.get("arguments"):
+            events.append(CallArgs(index, function["arguments"]))
+
+
+class ChatEncoder:
+    __slots__ = ("_head", "_include_usage", "_positions", "_stopped", "_usage", "failed")
+
+    def __init__(self, request: Request, answer_id: str) -> None:
+        head = {
+            "id": f"chatcmpl-{answer_id}", "object": "chat.completion.chunk", "created": int(time.time()),
+            "model": request.model,
+        }  # fmt: skip
+        self._head = orjson.dumps(head)[:-1]
+        self._include_usage = request.include_usage
+        self._positions: dict[int, int] = {}
+        self._stopped = False
+        self._usage: Usage | None = None
+        self.failed = False
+
+    def feed(self, events: list[Event]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            if self.failed:
+                break
+            if isinstance(event, Text):
+                out.append(self._delta({"content": event.text}))
+            elif isinstance(event, Think):
+                out.append(self._delta({"reasoning_content": event.text}))
+            elif isinstance(event, CallArgs):
+                call = {"index": self._position(event.block), "function": {"arguments": event.text}}
+                out.append(self._delta({"tool_calls": [call]}))
+            elif isinstance(event, CallStart):
+                function = {"name": event.name, "arguments": ""}
+                call = {"index": self._position(event.block), "id": event.id, "type": "function", "function": function}
+                out.append(self._delta({"tool_calls": [call]}))
+            elif isinstance(event, Start):
+                out.append(self._delta({"role": "assistant", "content": ""}))
+            elif isinstance(event, Stop):
+                self._stopped = True
+                out.append(self._delta({}, _FROM_NEUTRAL[event.reason]))
+            elif isinstance(event, Usage):
+                self._usage = event
+            else:
+                self.failed = True
+                out.append(sse(render_error(event.code, event.message, None)[0]))
+        return b"".join(out)
+
+    def end(self, elapsed_seconds: float) -> bytes:
+        del elapsed_seconds
+        if self.failed:
+            return b""
+        if not self._stopped:
+            # Without this a cut answer would look like a finished one.
+            return sse(render_error("bad_upstream", "the model host hung up before the answer ended", None)[0])
+        done = sse(b"[DONE]")
+        usage = render_usage(self._usage) if self._include_usage else None
+        if usage is None:
+            return done
+        return sse(self._head + b',"choices":[],"usage":' + orjson.dumps(usage) + b"}") + done
+
+    def _position(self, index: int) -> int:
+        """Tool calls count from 0 on this wire, whatever numbers the other wire gave its blocks."""
+        return self._positions.setdefault(index, len(self._positions))
+
+    def _delta(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return sse(self._head + b',"choices":[' + orjson.dumps(choice) + b"]}")
+
+
+def decoder() -> ChatDecoder:
+    return ChatDecoder()
+
+
+def encoder(request: Request, answer_id: str) -> ChatEncoder:
+    return ChatEncoder(request, answer_id)

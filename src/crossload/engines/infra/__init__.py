@@ -1,0 +1,1 @@
+"""Neutral foundations -> Terraform text and collector settings, checked offline against the providers' real schemas."""

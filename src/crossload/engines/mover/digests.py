@@ -1,0 +1,79 @@
+"""Digests in one pass, and how we know that a target holds certain bytes."""
+
+from __future__ import annotations
+
+import hashlib
+
+from awscrt import checksums
+
+from crossload.estate.digest import Digest
+from crossload.ledger.journal import Entry
+from crossload.ports.errors import NotFound, PreconditionFailed
+from crossload.ports.store import ObjectInfo, Store
+
+_REREAD_BYTES = 8 * 2**20
+
+
+class RunningDigest:
+    """sha256, and the digest the target computes by itself (crc64nvme or crc32c), over bytes fed in order."""
+
+    def __init__(self, algorithm: str) -> None:
+        self.algorithm = algorithm
+        self._sha256 = hashlib.sha256()
+        self._crc = 0
+
+    def feed(self, data: bytes) -> None:
+        self._sha256.update(data)
+        if self.algorithm == "crc32c":
+            self._crc = checksums.crc32c(data, self._crc)
+        elif self.algorithm == "crc64nvme":
+            self._crc = checksums.crc64nvme(data, self._crc)
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    @property
+    def check(self) -> Digest | None:
+        widths = {"crc32c": 4, "crc64nvme": 8}
+        if self.algorithm not in widths:
+            return None
+        return Digest(self.algorithm, self._crc.to_bytes(widths[self.algorithm], "big").hex())
+
+
+def check_algorithm(target: Store) -> str:
+    """The strongest digest the target reports by itself; "" when it reports none and we must read back."""
+    offered = target.features.digests_returned
+    return next((name for name in ("crc64nvme", "crc32c") if name in offered), "")
+
+
+def is_ours(target: Store, bucket: str, entry: Entry, there: ObjectInfo) -> bool:
+    """Whether the object at the target is one that this migration wrote: by its etag, or by the digest that was
+    written down before it was sent."""
+    if entry.target_etag and entry.target_etag == there.etag:
+        return True
+    return bool(entry.sha256) and holds(target, bucket, there, entry.check_digest, entry.sha256)
+
+
+def holds(target: Store, bucket: str, there: ObjectInfo, check_digest: str, sha256: str) -> bool:
+    """Whether the target's object is these bytes: by the digest the store reports, else by reading it back."""
+    if check_digest:
+        wanted = Digest.parse(check_digest)
+        theirs = there.digest(wanted.algorithm)
+        if theirs is None and wanted.algorithm in target.features.digests_returned:
+            theirs = target.head(bucket, there.key)[0].digest(wanted.algorithm)
+        if theirs is not None:
+            return theirs == wanted
+    return reread(target, bucket, there) == sha256
+
+
+def reread(target: Store, bucket: str, there: ObjectInfo) -> str:
+    """sha256 of the bytes the target holds, "" when they changed or vanished while they were read."""
+    digest = hashlib.sha256()
+    try:
+        for start in range(0, there.size_bytes, _REREAD_BYTES):
+            length = min(_REREAD_BYTES, there.size_bytes - start)
+            digest.update(target.read(bucket, there.key, start, length, if_match=there.etag))
+    except (NotFound, PreconditionFailed):
+        return ""
+    return digest.hexdigest()

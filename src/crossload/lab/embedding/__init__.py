@@ -1,0 +1,1 @@
+"""The embedding model MiniLM: tokens and vectors."""

@@ -1,0 +1,7 @@
+"""Cloud A's vector database."""
+
+from __future__ import annotations
+
+from crossload.lab.postgres import server
+
+SERVER = server("a")

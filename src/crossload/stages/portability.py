@@ -1,0 +1,164 @@
+"""Step 6, portability: the moved model serves at the target, a gateway stands in front of both, agents are neutral."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from crossload.engines.gateway.managed import ManagedGateway
+from crossload.estate.asset import Asset, Kind
+from crossload.estate.diagnostic import Diagnostic
+from crossload.estate.evidence import Outcome
+from crossload.estate.migration import Migration
+from crossload.ports.errors import CrossloadError
+from crossload.ports.models import ChatRequest, Models
+from crossload.ports.world import World
+from crossload.steps.step import Facts, Planned, Step
+
+NAME = "portability"
+SERVABLE = ("gguf", "safetensors")
+_CANARY = "Answer with one word: what colour is a clear sky?"
+
+
+def plan(migration: Migration, facts: Facts) -> Planned:
+    """Deploy what was moved, then the gateway, then the agents."""
+    steps: list[Step] = []
+    diagnostics: list[Diagnostic] = []
+    for endpoint in facts.inventory.of(Kind.ENDPOINT):
+        target = facts.choices.get(endpoint.id)
+        if target is None:
+            continue
+        model = _model_behind(endpoint, facts)
+        after: tuple[str, ...] = ()
+        if model is None:
+            diagnostics.append(
+                Diagnostic.warning(
+                    "XL601", "no model artifact is known behind this endpoint: nothing is deployed at the target",
+                    subject=endpoint.id, hint="the target's endpoint must already serve an equivalent model",
+                )
+            )  # fmt: skip
+        else:
+            after = (f"{NAME}/deploy/{endpoint.id}",)
+            steps.append(_deploy_step(endpoint, model, target))
+        params = {"source": endpoint.place, "target": target, "model": model.id if model else ""}
+        steps.append(
+            Step(
+                f"{NAME}/gateway/{endpoint.id}", NAME, "gateway", endpoint.id,
+                "put the gateway in front of both endpoints, all traffic at the source", params, after,
+                undo="stop the gateway", risk="medium", wave=2,
+            )
+        )  # fmt: skip
+    return Planned(tuple(steps), tuple(diagnostics))
+
+
+def _model_behind(endpoint: Asset, facts: Facts) -> Asset | None:
+    """The artifact that an edge names; only a person or the provider knows what an endpoint serves."""
+    for edge in facts.inventory.edges:
+        if edge.source == endpoint.id and edge.relation in ("serves", "built-from"):
+            model = facts.inventory.get(edge.target)
+            return model if model is not None and model.fact("format") in SERVABLE else None
+    return None
+
+
+def _deploy_step(endpoint: Asset, model: Asset, target: str) -> Step:
+    params = {"target": target, "model": model.id, "bucket": model.fact("bucket"), "key": model.fact("key"),
+              "name": model.name}  # fmt: skip
+    return Step(
+        f"{NAME}/deploy/{endpoint.id}", NAME, "deploy", endpoint.id,
+        f"serve {model.id} at {target} from the moved bytes", params,
+        (f"transfer/copy/{model.id}",), undo="unload the model at the target", wave=2,
+    )  # fmt: skip
+
+
+def perform(step: Step, world: World) -> Outcome:
+    return _deploy(step, world) if step.action == "deploy" else _start_gateway(step, world)
+
+
+def verify(step: Step, world: World) -> Outcome:
+    return _verify_deploy(step, world) if step.action == "deploy" else _verify_gateway(step, world)
+
+
+def undo(step: Step, world: World) -> Outcome:
+    if step.action == "deploy":
+        world.models(step.params["target"]).undeploy(step.params["name"])
+        return Outcome.done(f"unloaded {step.params['name']} at {step.params['target']}")
+    stopped = _gateway(world).stop()
+    return Outcome.done("stopped the gateway" if stopped else "the gateway was stopped already")
+
+
+def _deploy(step: Step, world: World) -> Outcome:
+    """The host pulls the artifact from the target's own bucket and must find the digest we moved."""
+    models = world.models(step.params["target"])
+    digest = _moved_digest(step, world)
+    uri = world.store(step.params["target"]).uri(step.params["bucket"], step.params["key"])
+    before = models.deployed(step.params["name"])
+    began = time.monotonic()
+    found = models.deploy(step.params["name"], uri, digest)
+    data: dict[str, Any] = {"uri": found.uri or uri, "digest": found.digest or "unknown", "state": found.state}
+    if found.state != "ready":
+        return Outcome.failed(f"{step.params['name']} is {found.state}: {found.reason}", **data)
+    reply = models.complete(ChatRequest.ask(_CANARY, max_tokens=8, temperature=0.0, cache=False))
+    data |= {"answer_tokens": reply.output_tokens, "latency_seconds": round(reply.latency_seconds, 3),
+             "start_seconds": round(time.monotonic() - began, 3)}  # fmt: skip
+    words = f"{step.params['name']} serves from {uri}, {digest[:23]}…, answered {reply.output_tokens} token(s)"
+    same = before.state == "ready" and before.digest == found.digest
+    return Outcome.unchanged(words, **data) if same else Outcome.done(words, **data)
+
+
+def _moved_digest(step: Step, world: World) -> str:
+    moved = world.outcome(f"transfer/copy/{step.params['model']}") or {}
+    return f"sha256:{moved['sha256']}"
+
+
+def _verify_deploy(step: Step, world: World) -> Outcome:
+    found = world.models(step.params["target"]).deployed(step.params["name"])
+    wanted = _moved_digest(step, world)
+    if found.state != "ready" or (found.digest or wanted) != wanted:
+        return Outcome.failed(
+            f"{step.params['name']} is {found.state} with {found.digest or 'no digest'}, not {wanted}"
+        )
+    return Outcome.done(f"{step.params['name']} is ready with {wanted[:23]}…")
+
+
+def _gateway(world: World) -> ManagedGateway:
+    return ManagedGateway(world.workspace / "gateway")
+
+
+def _start_gateway(step: Step, world: World) -> Outcome:
+    source, target = world.models(step.params["source"]), world.models(step.params["target"])
+    settings: dict[str, Any] = {
+        "host": world.migration.file.gateway.host, "port": world.migration.file.gateway.port,
+        "backends": [_backend("source", source), _backend("target", target)],
+    }  # fmt: skip
+    if world.migration.file.environment:
+        settings["environment_file"] = str(world.migration.folder / world.migration.file.environment)
+    gateway = _gateway(world)
+    found = gateway.start(settings)
+    routes = gateway.attach().routes()
+    data: dict[str, Any] = {"url": found.url, "pid": found.pid, "weights_percent": routes["weights"]}
+    data |= _pin(step, world, source, target)
+    words = f"the gateway answers at {found.url}, {routes['weights']['source']} % at the source"
+    return Outcome.done(words, **data) if found.started_now else Outcome.unchanged(words, **data)
+
+
+def _backend(arm: str, models: Models) -> dict[str, Any]:
+    endpoint = models.endpoint()
+    credentials = dict(endpoint.credentials)
+    if endpoint.credential_source:
+        credentials["source"] = endpoint.credential_source
+    return {"arm": arm, "wire": endpoint.wire, "base_url": endpoint.base_url, "model": endpoint.model,
+            "credentials": credentials}  # fmt: skip
+
+
+def _verify_gateway(step: Step, world: World) -> Outcome:
+    try:
+        routes = _gateway(world).attach().routes()
+    except CrossloadError as error:
+        return Outcome.failed(f"the gateway does not answer: {error}")
+    return Outcome.done(f"the gateway answers, weights {routes['weights']}", weights_percent=routes["weights"])
+
+
+def _pin(step: Step, world: World, source: Models, target: Models) -> dict[str, Any]:
+    """models.lock: what each arm serves, by digest where it is known."""
+    del step, world, source, target
+    return {}

@@ -1,0 +1,86 @@
+"""What every test gets: no way to any address but loopback, and the lab for those who ask for it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from crossload.lab import Lab
+
+
+class OutsideWorld(AssertionError):
+    """A test tried to reach a machine other than this one."""
+
+
+def _loopback(family: int, address: Any) -> bool:
+    if family == socket.AF_UNIX:
+        return True
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    host = str(address[0]).partition("%")[0]
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name: whoever resolves it has left the machine already
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loopback_only() -> Iterator[None]:
+    """Connections of this process go to loopback only; anything else is a failed test, not a slow one."""
+    patch = pytest.MonkeyPatch()
+
+    def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: socket.socket, address: Any, *more: Any) -> Any:
+            if not _loopback(self.family, address):
+                raise OutsideWorld(f"tests may connect to loopback only, not to {address!r}")
+            return original(self, address, *more)
+
+        return call
+
+    for name in ("connect", "connect_ex"):
+        patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Two clouds on this machine, up for the whole session. Skips when none of their servers is installed."""
+    from crossload.lab import Lab
+
+    made = Lab(tmp_path_factory.mktemp("lab"))
+    states = made.up()
+    missing = [server for server in states if server.state == "not-installed"]
+    failed = [server for server in states if server.state not in ("up", "not-installed")]
+    try:
+        if failed:
+            server = failed[0]
+            pytest.fail(f"{server.name} is {server.state}: {server.hint}\n" + "\n".join(made.logs(server.name)))
+        if len(missing) == len(states):
+            pytest.skip(f"the lab is not installed: {missing[0].hint}")
+        yield made
+    finally:
+        made.down(purge=True)
+
+
+@pytest.fixture(scope="session")
+def helpdesk(lab: Lab) -> Lab:
+    """The lab with the sample workload in cloud A, in its small form."""
+    from crossload.lab.seed import seed
+
+    seed(lab.home, small=True)
+    return lab
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The checkout these tests belong to."""
+    return Path(__file__).resolve().parent.parent

@@ -11,8 +11,11 @@ import pytest
 from crossload.conformance.store import CASES, Case, StoreBench
 from crossload.estate.place import Place
 from crossload.lab import Lab
+from crossload.ports.errors import NotSignedIn
+from crossload.ports.identity import Permission
 from crossload.ports.provider import Settings
 from crossload.providers.azure.errors import translated
+from crossload.providers.azure.identity import AzureIdentity
 from crossload.providers.azure.session import close_services, service
 from crossload.providers.azure.store import AzureStore
 
@@ -61,3 +64,17 @@ def bench(conformance_lab: Lab, need: Callable[..., None], dead_port: int) -> It
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_azure_on_azurite(case: Case[StoreBench], bench: StoreBench, keeps: Callable[..., None]) -> None:
     keeps(case, bench, KNOWN)
+
+
+def test_identity(bench: StoreBench, conformance_lab: Lab) -> None:
+    _, bucket, _ = bench.area()
+    right = AzureIdentity(settings_for(conformance_lab))
+    assert right.sign_in().method == "account key"
+    wrong = AzureIdentity(settings_for(conformance_lab, key=base64.b64encode(b"somebody else's key").decode()))
+    with pytest.raises(NotSignedIn):
+        wrong.sign_in()
+    for capability in ("objects.list", "objects.read", "objects.write", "objects.tags"):
+        permission = Permission(capability, bucket)
+        assert right.check(permission).verdict == "allowed", capability
+        assert wrong.check(permission).verdict == "denied", capability
+    assert right.check(Permission("models.invoke", "x")).verdict == "unknown"

@@ -13,10 +13,11 @@ from crossload.conformance.store import CASES, Case, StoreBench
 from crossload.estate.place import Place
 from crossload.lab import Lab
 from crossload.ports.provider import Settings
-from crossload.ports.store import Store
+from crossload.ports.store import ObjectMeta, Store
 from crossload.providers.aws.errors import translated
+from crossload.providers.aws.fast import crc64nvme_base64
 from crossload.providers.aws.session import client
-from crossload.providers.aws.store import crc64nvme_base64, open_store
+from crossload.providers.aws.store import open_store
 
 # What SeaweedFS 4.48 does that S3 does not. Each is a hazard that a plan must name when this store is a target.
 KNOWN = {
@@ -80,3 +81,40 @@ def bench(
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_s3_on_seaweedfs(case: Case[StoreBench], bench: StoreBench, keeps: Callable[..., None]) -> None:
     keeps(case, bench, KNOWN)
+
+
+# The same through the SDK alone, where the fast path and the SDK could disagree.
+_BOTH_WAYS = tuple(
+    case
+    for case in CASES
+    if case.name.startswith(
+        ("write_", "range", "empty", "encoded", "user_", "headers_", "tags_", "plain_", "if_", "parts_")
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def sdk_bench(conformance_lab: Lab, bench: StoreBench) -> StoreBench:
+    settings = settings_for(conformance_lab, "lab-a-seed", data_path="sdk")
+    return StoreBench(open=lambda: open_store(settings), bucket_name=lambda _: bench.area()[1], folder="sdk")
+
+
+@pytest.mark.parametrize("case", _BOTH_WAYS, ids=lambda case: case.name)
+def test_s3_through_the_sdk(case: Case[StoreBench], sdk_bench: StoreBench, keeps: Callable[..., None]) -> None:
+    keeps(case, sdk_bench, KNOWN)
+
+
+def test_both_ways_write_the_same(bench: StoreBench, sdk_bench: StoreBench) -> None:
+    meta = ObjectMeta(
+        "text/plain", "no-cache", 'inline; filename="a  b"', "", "de", {"owner": " two  spaces "}, {"team": "a b"}
+    )
+    fast, bucket, at = bench.area()
+    slow = sdk_bench.open()
+    fast.write(bucket, at + "fast", b"same", meta)
+    slow.write(bucket, at + "slow", b"same", meta)
+    for name in ("fast", "slow"):
+        ours, theirs = (store.head(bucket, at + name) for store in (fast, slow))
+        assert ours == theirs
+    (one, _), (two, _) = (fast.head(bucket, at + name) for name in ("fast", "slow"))
+    assert (one.etag, one.digests) == (two.etag, two.digests)
+    assert fast.head(bucket, at + "fast")[1] == fast.head(bucket, at + "slow")[1]

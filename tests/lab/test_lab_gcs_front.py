@@ -149,7 +149,7 @@ def test_large_bodies_stream_through(lab: Lab, front: Any, tmp_path: Path) -> No
     assert answer.status_code == 200
     assert answer.json()["size"] == str(size_bytes)
     assert _resident_bytes(lab.pid("envoy")) - before < 30_000_000
-    assert size_bytes / (time.monotonic() - begun) > 20_000_000
+    assert size_bytes / (time.monotonic() - begun) > 5_000_000
     front.http.delete(f"/storage/v1/b/{front.bucket}/o/large")
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from crossload.lab import Lab
 
 WORKLOAD = Path(__file__).parents[2] / "examples" / "helpdesk"
-TALKS = [json.loads(line) for line in (WORKLOAD / "conversations.jsonl").read_text(encoding="utf-8").splitlines()][:4]
+TALKS = [json.loads(line) for line in (WORKLOAD / "conversations.jsonl").read_text(encoding="utf-8").splitlines()][:2]
 Complete = Callable[[ChatRequest], ChatReply]
 
 

@@ -130,7 +130,8 @@ def test_the_index_finds_what_the_questions_ask_for(helpdesk: Lab) -> None:
         assert "hnsw" in how
         assert "vector_cosine_ops" in how
         (nearest,) = connection.execute(
-            "SELECT id FROM docs_index ORDER BY embedding <=> (SELECT embedding FROM docs_index WHERE id = 'for#000') LIMIT 1"
+            "SELECT id FROM docs_index ORDER BY embedding <=> "
+            "(SELECT embedding FROM docs_index WHERE id = 'for#000') LIMIT 1"
         ).fetchone()
     assert nearest == "for#000"
 

@@ -23,7 +23,8 @@ class StoreBench:
     The optional doors show what only a second party can show; a case whose door is None is `not-offered`:
     `unsigned` (wrong credentials), `stranger` (right credentials without rights), `writer` (another identity that may
     write), `absent` (a server that does not answer), `keep_versions` (turn versioning of a bucket on),
-    `write_damaged` (send bytes with a digest that is not theirs; must raise), `many_keys` (more than one page)."""
+    `write_damaged` (send bytes with a digest that is not theirs; must raise). `many_keys` is more than one page of a
+    list; benches that share a bucket need a `folder` each."""
 
     open: Callable[[], Store]
     bucket_name: Callable[[str], str] = field(default=lambda purpose: f"conf-{purpose}-{secrets.token_hex(4)}")
@@ -34,6 +35,7 @@ class StoreBench:
     keep_versions: Callable[[Store, str], None] | None = None
     write_damaged: Callable[[str, str], None] | None = None
     many_keys: int = 1005
+    folder: str = "case"
     threads: int = 8
     _made: list[str] = field(default_factory=list[str])
     _shared: list[str] = field(default_factory=list[str])
@@ -44,7 +46,7 @@ class StoreBench:
         store = self.open()
         if not self._shared:
             self._shared.append(self.own_bucket(store, "shared"))
-        return store, self._shared[0], f"case-{next(self._numbers):03d}/"
+        return store, self._shared[0], f"{self.folder}-{next(self._numbers):03d}/"
 
     def own_bucket(self, store: Store, purpose: str) -> str:
         """A new bucket for one case."""

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     TABLE = "table"
     KEY = "key"
     FUNCTION = "function"
+    LOG = "log"
     APP = "app"  # code in a folder; facts: path, language
     ESTATE = "estate"  # the migration itself; carries the evidence of no single asset
 

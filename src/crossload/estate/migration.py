@@ -118,6 +118,19 @@ class Cutover(Section):
     drill: bool = Field(default=True, description="Roll back once on purpose before the ramp.")
 
 
+class ToolServerSection(Section):
+    command: str = Field(description="Program that starts the MCP server (python is the running interpreter).")
+    arguments: list[str] = Field(default_factory=list, description="Its arguments; relative to this file's folder.")
+    environment: dict[str, str] = Field(default_factory=dict, description="Settings or references, never secrets.")
+
+
+class Agents(Section):
+    tools: dict[str, ToolServerSection] = Field(
+        default_factory=dict, description="Tool name, its group, or * -> the MCP server that has it."
+    )
+    conversations: str = Field(default="", description="JSONL of rehearsals (`id`, `say`), relative to this file.")
+
+
 class App(Section):
     path: str = Field(description="Folder of the app's code, relative to this file.")
     test: list[str] = Field(default=["python", "-m", "pytest", "-q"], description="Command that runs its tests.")
@@ -138,6 +151,7 @@ class MigrationFile(Section):
     data: DataRules = DataRules()
     gateway: Gateway = Gateway()
     cutover: Cutover = Cutover()
+    agents: Agents = Agents()
     app: App | None = None
 
 

@@ -23,7 +23,7 @@ BUCKETS = (DOCS, MODELS)
 # Every client of the control plane that the product or the seed opens. S3 is the object store and stands apart.
 CONTROL_SERVICES = (
     "bedrock", "bedrock_agent", "bedrock_agent_runtime", "bedrock_runtime", "cloudformation", "cloudtrail",
-    "cloudwatch", "config_service", "dynamodb", "ec2", "ecr", "events", "iam", "kms", "lambda", "logs", "organizations",
+    "cloudwatch", "config_service", "dynamodb", "ec2", "ecr", "eventbridge", "iam", "kms", "lambda", "cloudwatch_logs", "organizations",
     "resource_groups_tagging_api", "secrets_manager", "service_quotas", "sns", "sqs", "ssm", "sfn", "sts",
 )  # fmt: skip
 
@@ -110,6 +110,12 @@ PROFILES = (
         "may write objects back to the source; used only by rollback",
         _both(*_READ, *_WRITE),
         (*_BE_SOMEBODY, "sqs:SendMessage", "dynamodb:PutItem"),
+    ),
+    Profile(
+        "lab-a-freezer",
+        "may set and lift a bucket policy; used only to freeze writes before the switch",
+        _both("s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"),
+        _BE_SOMEBODY,
     ),
     Profile("lab-a-auditor", "reads settings and policies, no data", _both(*_LIST, *_SETTINGS), _READ_FACTS),
     Profile("lab-a-stranger", "a valid identity without any right on the data", {}, _BE_SOMEBODY),

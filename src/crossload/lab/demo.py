@@ -128,6 +128,9 @@ class Demo:
         text = text.replace("limit: 2.0, unit: s, rollback_at: 5.0", "limit: 8.0, unit: s, rollback_at: 20.0")
         everything = "  - {match: {name: '*'}, set: {sensitivity: internal}}  # all of it stays in the EU\n"
         text = text.replace("overlays:\n", "overlays:\n" + everything)
+        text = text.replace("  drill: true", "  requests_per_weight: 20\n  drill: true")
+        text += "\n# The agent's tool, and what its rehearsal says.\nagents:\n  conversations: conversations.jsonl\n"
+        text += "  tools: {'*': {command: python, arguments: [mcp_server.py]}}\n"
         path.write_text(text, encoding="utf-8")
 
     def _move(self) -> None:

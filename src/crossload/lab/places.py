@@ -18,6 +18,7 @@ def source_place(home: Path) -> dict[str, Any]:
         "credentials_file": "env:CROSSLOAD_LAB_AWS_CREDENTIALS",
         "profile": "lab-a-mover",
         "profile@return": "lab-a-returner",
+        "profile@freeze": "lab-a-freezer",
         "profile@app": "lab-a-app",
         "profile@audit": "lab-a-auditor",
         "profile@stranger": "lab-a-stranger",
@@ -70,6 +71,6 @@ def target_places(home: Path, env: Mapping[str, str]) -> list[dict[str, Any]]:
 
     return [
         place("cloud-b", "europe-west3", "DE"),
-        place("cloud-b-nl", "europe-west4", "NL"),
+        place("cloud-b-berlin", "europe-west10", "DE"),
         place("cloud-b-us", "us-central1", "US"),
     ]

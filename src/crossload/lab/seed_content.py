@@ -66,13 +66,20 @@ class SeedObject:
             case "gzip":
                 return stored_gzip(self.text.encode())
 
-    def etag(self) -> str:
-        """What an S3 server answers: MD5 of the bytes, or of the parts' MD5s and their number."""
-        sums = [hashlib.md5(part, usedforsecurity=False) for part in self.parts()]
+    def fingerprint(self) -> tuple[str, int]:
+        """ETag and size in bytes. The ETag is what an S3 server answers: MD5 of the bytes, or of the parts' MD5s and
+        their number. `size_bytes` of the object itself is only what its maker aims at."""
+        sums: list[bytes] = []
+        size = 0
+        for part in self.parts():
+            sums.append(hashlib.md5(part, usedforsecurity=False).digest())
+            size += len(part)
         if not self.part_size_bytes:
-            return sums[0].hexdigest()
-        joined = b"".join(one.digest() for one in sums)
-        return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(sums)}"
+            return sums[0].hex(), size
+        return f"{hashlib.md5(b''.join(sums), usedforsecurity=False).hexdigest()}-{len(sums)}", size
+
+    def etag(self) -> str:
+        return self.fingerprint()[0]
 
 
 def number_of(name: str, low: int, high: int) -> int:

@@ -34,10 +34,11 @@ def seed_docs(clients: Clients, tally: Tally, workload: Path, small: bool = Fals
     _forget_open_uploads(s3, DOCS)
 
     def put(item: SeedObject) -> None:
-        made = there.get(item.key) != item.etag()
+        etag, size = item.fingerprint()
+        made = there.get(item.key) != etag
         if made:
             _put(s3, DOCS, item)
-        tally.add(item.key, made=made, size_bytes=item.size_bytes or len(item.body()))
+        tally.add(item.key, made=made, size_bytes=size)
 
     # Big ones first, or the last worker is left alone with them at the end.
     _in_parallel(put, sorted(wanted, key=lambda item: -item.size_bytes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,9 @@ def broken(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.OperationalError, OSError) as error:
-        full = "full" in str(error).lower() or getattr(error, "errno", None) == 28
+        # A quota that is used up reaches us as an I/O error of SQLite's, not as a full disk.
+        said = str(error).lower()
+        full = "full" in said or "i/o error" in said or getattr(error, "errno", None) == errno.ENOSPC
         hint = "free disk space and run the same command again; it goes on where it stopped" if full else ""
         raise LedgerBroken(f"{path}: {error}", hint=hint) from error
     except sqlite3.DatabaseError as error:

@@ -17,6 +17,7 @@ from crossload.ledger.database import broken, connect, transaction
 GENESIS = "0" * 64
 
 _COLUMNS = "sequence, at, stage, step, asset, verb, status, summary, data, previous"
+_STATE = "id, state, data, sequence, work"
 # Sequence and hash of the newest record, kept apart from it: records lost at the end would leave a chain that is whole.
 _HEAD = "evidence-head"
 
@@ -110,13 +111,13 @@ class Ledger:
 
     def state(self, step: str) -> StepState | None:
         with self._mutex, broken(self.path):
-            row = self._database.execute("select id, state, data, sequence, work from step where id=?", (step,)).fetchone()
-        return StepState(row[0], row[1], json.loads(row[2]), row[3], row[4]) if row else None
+            row = self._database.execute(f"select {_STATE} from step where id=?", (step,)).fetchone()  # noqa: S608
+        return _state(row) if row else None
 
     def states(self) -> dict[str, StepState]:
         with self._mutex, broken(self.path):
-            rows = self._database.execute("select id, state, data, sequence, work from step").fetchall()
-        return {row[0]: StepState(row[0], row[1], json.loads(row[2]), row[3], row[4]) for row in rows}
+            rows = self._database.execute(f"select {_STATE} from step").fetchall()  # noqa: S608
+        return {row[0]: _state(row) for row in rows}
 
     def outcomes(self) -> dict[str, Mapping[str, Any]]:
         """Data of the last perform of every step that is good now."""
@@ -177,6 +178,11 @@ def _evidence(row: Sequence[Any]) -> Evidence:
     if not isinstance(value, dict):
         raise ValueError(f"data of record {sequence} is no object")
     return Evidence(sequence, at, stage, step, asset, verb, status, summary, value, previous)
+
+
+def _state(row: Sequence[Any]) -> StepState:
+    name, state, data, sequence, work = row
+    return StepState(name, state, json.loads(data), sequence, work)
 
 
 def _text(data: Mapping[str, Any]) -> str:

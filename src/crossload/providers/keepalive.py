@@ -5,8 +5,10 @@ exception (a kept connection that the server closed meanwhile is opened again)."
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import json
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,6 +111,16 @@ def _keep(host: _Host, connection: http.client.HTTPConnection) -> None:
     connection.close()
 
 
+def _after_fork() -> None:
+    """Two processes on one connection would read each other's answers: a child begins with none."""
+    global _lock
+    _lock = threading.Lock()
+    _idle.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 def close_idle() -> None:
     """Close all kept connections."""
     with _lock:
@@ -116,6 +128,9 @@ def close_idle() -> None:
         _idle.clear()
     for connection in connections:
         connection.close()
+
+
+atexit.register(close_idle)
 
 
 def _connect(scheme: str, netloc: str) -> http.client.HTTPConnection:

@@ -27,22 +27,19 @@ Port = TypeVar("Port")
 
 
 def plan(migration: Migration, facts: Facts) -> Planned:
-    """Compare every bucket asset that moves, ask where all that moves lies, attack every target place."""
+    """Compare every bucket and index that moves, ask where all that moves lies, attack every target place."""
     moved = [asset for asset in facts.inventory.assets if facts.choices.get(asset.id) in migration.places]
     steps: list[Step] = []
     problems: list[Diagnostic] = []
     scenes: dict[str, list[str]] = {}
     for asset in moved:
-        target = facts.choices[asset.id]
-        bucket = asset.fact("bucket")
-        if asset.kind not in _BUCKETS or not bucket:
+        params, after = _compared(asset, facts.choices[asset.id])
+        if not params:
             continue
-        scenes.setdefault(target, []).append(str(bucket))
-        after = (f"transfer/copy/{asset.id}",)
-        params = {"source": asset.place, "target": target, "bucket": bucket}
-        steps.append(
-            _step(f"compare/{asset.id}", "compare", asset.id, f"compare the protection of {asset.id}", params, after)
-        )
+        if "port" not in params:
+            scenes.setdefault(params["target"], []).append(params["bucket"])
+        summary = f"compare the protection of {asset.id}"
+        steps.append(_step(f"compare/{asset.id}", "compare", asset.id, summary, params, after))
     estate = f"estate:{migration.name}"
     if moved:
         params = {"assets": {asset.id: facts.choices[asset.id] for asset in moved}}
@@ -55,6 +52,19 @@ def plan(migration: Migration, facts: Facts) -> Planned:
         summary = f"attack {place}: {len(attacks())} attacks, at most {REQUESTS_MAX} requests"
         steps.append(_step(f"attack/{place}", "attack", estate, summary, params, after, risk="medium"))
     return Planned(tuple(steps), tuple(problems))
+
+
+def _compared(asset: Asset, target: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(params, after) of the comparison of one asset; no params for what has no bucket and no table. `port` is there
+    when another service of the place than its store is to be asked."""
+    sides = {"source": asset.place, "target": target}
+    if asset.kind is Kind.INDEX:
+        table = str(asset.fact("table", asset.name))
+        return {**sides, "bucket": table, "port": "vectors"}, (f"transfer/copy-index/{asset.id}",)
+    bucket = asset.fact("bucket")
+    if asset.kind not in _BUCKETS or not bucket:
+        return {}, ()
+    return {**sides, "bucket": str(bucket)}, (f"transfer/copy/{asset.id}",)
 
 
 def _step(
@@ -107,12 +117,26 @@ def undo(step: Step, world: World) -> Outcome:
 
 
 def _compare(step: Step, world: World) -> Outcome:
-    asset, bucket = _asset(step.asset, world), step.params["bucket"]
-    sides = [_side(world, step.params[name], bucket, asset) for name in ("source", "target")]
-    pair = Pair(asset, sides[0], sides[1])
-    lines = compare(pair, [rule for rule in comparisons() if rule.question == "protection"])
-    postures = {"source": sides[0].posture.to_json(), "target": sides[1].posture.to_json()}
+    asset = _asset(step.asset, world)
+    places: tuple[str, str] = (step.params["source"], step.params["target"])
+    probes = [_probe(world, place, step.params.get("port", "")) for place in places]
+    # Those of both sides: one that only one side knows shows up as unknown on the other.
+    names = {name for probe in probes if probe is not None for name in probe.identities()}
+    source, target = (_side(step, world, place, probe, names) for place, probe in zip(places, probes, strict=True))
+    lines = compare(Pair(asset, source, target), [rule for rule in comparisons() if rule.question == "protection"])
+    postures = {"source": source.posture.to_json(), "target": target.posture.to_json()}
     return _judged(f"{step.asset} at {step.params['target']}", lines, postures=postures)
+
+
+def _side(step: Step, world: World, place: str, probe: Probe | None, identities: set[str]) -> Side:
+    bucket, port = step.params["bucket"], step.params.get("port", "")
+    policy = _offered(lambda: world.policy(place, port) if port else world.policy(place))
+    key = bucket if port else str(_asset(step.asset, world).fact("key") or "") or _first_key(world, place, bucket)
+    return look(world.migration.places[place], policy, probe, bucket, key, identities)
+
+
+def _probe(world: World, place: str, port: str) -> Probe | None:
+    return _offered(lambda: world.probe(place, port) if port else world.probe(place))
 
 
 def _residency(step: Step, world: World) -> Outcome:
@@ -141,7 +165,7 @@ def _judged(what: str, lines: list[Line], **data: Any) -> Outcome:
 
 def _attack(step: Step, world: World) -> Outcome:
     place = step.params["place"]
-    probe = _offered(lambda: world.probe(place))
+    probe = _probe(world, place, "")
     if probe is None:
         return Outcome.failed(f"{place} offers no probe, so no attack was run", results=[])
     scene = _scene(world, place, step.params["buckets"])
@@ -182,18 +206,6 @@ def _offered(ask: Callable[[], Port]) -> Port | None:
         return ask()
     except Unsupported:
         return None
-
-
-def _side(world: World, place: str, bucket: str, asset: Asset) -> Side:
-    policy, probe = _offered(lambda: world.policy(place)), _offered(lambda: world.probe(place))
-    key = str(asset.fact("key") or "") or _first_key(world, place, bucket)
-    return look(world.migration.places[place], policy, probe, bucket, key, _identities(world))
-
-
-def _identities(world: World) -> set[str]:
-    """Those of all places, so that one which only one side knows shows up as unknown on the other."""
-    probes: list[Probe | None] = [_offered(lambda place=place: world.probe(place)) for place in world.migration.places]
-    return {name for probe in probes if probe is not None for name in probe.identities()}
 
 
 def _placed(world: World, place: str, bucket: str) -> Side:

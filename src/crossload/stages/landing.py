@@ -149,8 +149,7 @@ def _problems(report: CheckReport) -> list[dict[str, Any]]:
 def _outcome(done: Mapping[str, Any], changed: int) -> Outcome:
     data: dict[str, Any] = {"places": dict(done)}
     parts = [
-        f"{place}: {item['check']}" if "check" in item else f"{place}: {item['reason']}"
-        for place, item in done.items()
+        f"{place}: {item['check']}" if "check" in item else f"{place}: {item['reason']}" for place, item in done.items()
     ]
     summary = "; ".join(parts)
     status = {item["status"] for item in done.values()}

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from crossload.engines import agents
+from crossload.engines.agents import ToolServer
+from crossload.engines.gateway.gguf import parse_gguf
+from crossload.engines.gateway.lock import ModelLock, Pin, pin_of, write_lock
 from crossload.engines.gateway.managed import ManagedGateway
 from crossload.estate.asset import Asset, Kind
 from crossload.estate.diagnostic import Diagnostic
+from crossload.estate.digest import sha256_of
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import Migration
-from crossload.ports.errors import CrossloadError
+from crossload.ports.errors import CrossloadError, Invalid
 from crossload.ports.models import ChatRequest, Models
 from crossload.ports.world import World
 from crossload.steps.step import Facts, Planned, Step
@@ -48,7 +56,17 @@ def plan(migration: Migration, facts: Facts) -> Planned:
                 undo="stop the gateway", risk="medium", wave=2,
             )
         )  # fmt: skip
+    steps += [_agent_step(agent, facts) for agent in facts.inventory.of(Kind.AGENT) if agent.id in facts.choices]
     return Planned(tuple(steps), tuple(diagnostics))
+
+
+def _agent_step(agent: Asset, facts: Facts) -> Step:
+    endpoints = [item.id for item in facts.inventory.of(Kind.ENDPOINT) if item.id in facts.choices]
+    params = {"source": agent.place, "target": facts.choices[agent.id], "name": agent.name}
+    return Step(
+        f"{NAME}/agent/{agent.id}", NAME, "agent", agent.id, "export to a neutral file, rehearse on both models",
+        params, tuple(f"{NAME}/deploy/{item}" for item in endpoints), undo="remove the neutral file", wave=3,
+    )  # fmt: skip
 
 
 def _model_behind(endpoint: Asset, facts: Facts) -> Asset | None:
@@ -71,17 +89,22 @@ def _deploy_step(endpoint: Asset, model: Asset, target: str) -> Step:
 
 
 def perform(step: Step, world: World) -> Outcome:
-    return _deploy(step, world) if step.action == "deploy" else _start_gateway(step, world)
+    verbs = {"deploy": _deploy, "gateway": _start_gateway, "agent": _port_agent}
+    return verbs[step.action](step, world)
 
 
 def verify(step: Step, world: World) -> Outcome:
-    return _verify_deploy(step, world) if step.action == "deploy" else _verify_gateway(step, world)
+    verbs = {"deploy": _verify_deploy, "gateway": _verify_gateway, "agent": _verify_agent}
+    return verbs[step.action](step, world)
 
 
 def undo(step: Step, world: World) -> Outcome:
     if step.action == "deploy":
         world.models(step.params["target"]).undeploy(step.params["name"])
         return Outcome.done(f"unloaded {step.params['name']} at {step.params['target']}")
+    if step.action == "agent":
+        _agent_path(step, world).unlink(missing_ok=True)
+        return Outcome.done("removed the neutral agent file")
     stopped = _gateway(world).stop()
     return Outcome.done("stopped the gateway" if stopped else "the gateway was stopped already")
 
@@ -159,6 +182,87 @@ def _verify_gateway(step: Step, world: World) -> Outcome:
 
 
 def _pin(step: Step, world: World, source: Models, target: Models) -> dict[str, Any]:
-    """models.lock: what each arm serves, by digest where it is known."""
-    del step, world, source, target
-    return {}
+    """models.lock: what each arm serves, with the digest and the header of the artifact where there is one."""
+    pins = [_pin_of_arm("source", source, None)]
+    artifact = world.outcome(f"transfer/copy/{step.params['model']}") if step.params["model"] else None
+    pins.append(_pin_of_arm("target", target, _artifact(step, world, artifact) if artifact else None))
+    path = world.workspace / "models.lock"
+    write_lock(path, [ModelLock(step.asset.partition(":")[2], tuple(pins))])
+    return {"models_lock_sha256": sha256_of(path.read_bytes()).hex, "pins": [pin.to_json() for pin in pins]}
+
+
+def _artifact(step: Step, world: World, moved: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, digest and header of the artifact as it lies in the target's own bucket."""
+    model = world.inventory.get(step.params["model"])
+    key, size = (model.fact("key"), model.fact("size_bytes")) if model is not None else ("", None)
+    store = world.store(step.params["target"])
+
+    def read(offset: int, length: int) -> bytes:
+        return store.read(moved["bucket"], key, offset, max(0, min(length, (size or offset + length) - offset)))
+
+    try:
+        info = parse_gguf(read)
+    except Invalid:
+        info = None  # another format: digest and size still pin it
+    return {"info": info, "artifact": f"{moved['bucket']}/{key}", "sha256": moved["sha256"], "size_bytes": size}
+
+
+def _pin_of_arm(arm: str, models: Models, artifact: Mapping[str, Any] | None) -> Pin:
+    endpoint = models.endpoint()
+    return pin_of(arm, endpoint.wire, endpoint.model, place=models.place, **(artifact or {}))
+
+
+def _agent_path(step: Step, world: World) -> Path:
+    return world.workspace / NAME / "agents" / f"{step.params['name']}.json"
+
+
+def _servers(world: World) -> dict[str, ToolServer]:
+    """The tools' servers as the migration file names them; `python` is the interpreter that runs us."""
+    folder = str(world.migration.folder)
+    return {
+        name: ToolServer(
+            sys.executable if item.command == "python" else item.command,
+            tuple(item.arguments),
+            item.environment,
+            folder,
+        )
+        for name, item in world.migration.file.agents.tools.items()
+    }
+
+
+def _port_agent(step: Step, world: World) -> Outcome:
+    """Export with every loss named; then the same conversations on both models, and their tool calls compared."""
+    definition = world.agents(step.params["source"]).definition(step.params["name"])
+    agent, losses = agents.export(definition, _servers(world))
+    agent.save(_agent_path(step, world))
+    data: dict[str, Any] = {
+        "file_sha256": sha256_of(_agent_path(step, world).read_bytes()).hex,
+        "losses": [loss.to_json() for loss in losses],
+    }
+    words = f"neutral file with {len(losses)} loss(es) named"
+    talks = world.migration.file.agents.conversations
+    servers = [server for tool in agent.tools if (server := agents.server_in(agent, tool.name)) is not None]
+    if not talks or not servers:
+        return Outcome.done(f"{words}; not rehearsed: `agents.tools` and `agents.conversations` name nothing", **data)
+    log = world.workspace / NAME / "tools.log"
+    with agents.open_tools(servers[0], log=log) as tools:
+        gaps = agents.check_tools(agent, tools)
+        spoken = agents.read_talks(world.migration.folder / talks)
+        verdict = agents.rehearse(
+            agent, world.models(step.params["source"]).complete, world.models(step.params["target"]).complete, tools,
+            spoken, first="tool", floor_cases=2,
+        )  # fmt: skip
+    data |= {"tool_gaps": [gap.to_json() for gap in gaps], "rehearsal": verdict.to_json()}
+    if not verdict.good:
+        return Outcome.refused(f"{words}; {verdict.summary()}", **data)
+    return Outcome.done(f"{words}; {verdict.summary()}", **data)
+
+
+def _verify_agent(step: Step, world: World) -> Outcome:
+    path, recorded = _agent_path(step, world), world.outcome(step.id) or {}
+    if not path.exists() or sha256_of(path.read_bytes()).hex != recorded.get("file_sha256"):
+        return Outcome.failed(f"{path.name} is not the file that was exported")
+    problems = agents.check(agents.load(path).document)
+    if problems:
+        return Outcome.failed("; ".join(str(item) for item in problems))
+    return Outcome.done(f"{path.name} is as exported and valid")

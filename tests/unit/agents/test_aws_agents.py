@@ -56,7 +56,8 @@ def agent(**changes: Any) -> dict[str, Any]:
         "agentId": AGENT_ID, "agentName": "helpdesk", "agentArn": f"{ARN}:agent/{AGENT_ID}", "agentVersion": "DRAFT",
         "agentStatus": "PREPARED", "idleSessionTTLInSeconds": 900, "createdAt": AT, "updatedAt": AT,
         "agentResourceRoleArn": "arn:aws:iam::111122223333:role/AmazonBedrockExecutionRoleForAgents_X",
-        "foundationModel": "meta.llama3-8b-instruct-v1:0", "instruction": "You are the helpdesk of a shop that sells books about Python.",
+        "foundationModel": "meta.llama3-8b-instruct-v1:0",
+        "instruction": "You are the helpdesk of a shop that sells books about Python.",
     }  # fmt: skip
     return {"agent": {**held, **changes}}
 
@@ -132,7 +133,8 @@ def test_a_whole_agent(cloud: Cloud) -> None:
         "knowledgeBaseId": KB, "name": "manual", "knowledgeBaseArn": f"{ARN}:knowledge-base/{KB}", "status": "ACTIVE",
         "roleArn": "arn:aws:iam::111122223333:role/kb", "createdAt": AT, "updatedAt": AT,
         "knowledgeBaseConfiguration": {
-            "type": "VECTOR", "vectorKnowledgeBaseConfiguration": {"embeddingModelArn": f"{ARN}::foundation-model/embed"},
+            "type": "VECTOR",
+            "vectorKnowledgeBaseConfiguration": {"embeddingModelArn": f"{ARN}::foundation-model/embed"},
         },
         "storageConfiguration": {
             "type": "RDS",

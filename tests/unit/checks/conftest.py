@@ -73,10 +73,7 @@ class TableProbe:
         if harmless and not self.ignores_conditions:
             return ProbeAnswer(412, line)
         if operation == WRITE:
-            self.objects.add((bucket, key))
-            if self.climbs and ".." in key:
-                other, _, rest = key.split("../")[-1].partition("/")
-                self.objects.add((other, rest))
+            self.objects.add(self._resolved(bucket, key))
             return ProbeAnswer(200, line, version="v1")
         return ProbeAnswer(404, line)
 
@@ -90,8 +87,15 @@ class TableProbe:
         self.removed.append((bucket, key))
         if self.sticky:
             return False
-        self.objects.discard((bucket, key))
+        self.objects.discard(self._resolved(bucket, key))
         return True
+
+    def _resolved(self, bucket: str, key: str) -> tuple[str, str]:
+        """As a store on a file system would: the climbing key and what it climbs to are one file."""
+        if not self.climbs or ".." not in key:
+            return bucket, key
+        other, _, rest = key.split("../")[-1].partition("/")
+        return other, rest
 
 
 @dataclass

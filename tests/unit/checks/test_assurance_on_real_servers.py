@@ -1,4 +1,4 @@
-"""The checks against the lab's real servers: cloud B behind its front holds, and without its front every hole is found."""
+"""The checks on the lab's real servers: cloud B behind its front holds; without its front every hole is found."""
 
 from __future__ import annotations
 
@@ -139,7 +139,9 @@ def test_who_may_on_cloud_a_and_nothing_is_written(source: Settings, source_stor
 def test_comparison_of_both_clouds_is_honest(
     source: Settings, target: Settings, source_store: Store, target_store: Store
 ) -> None:
-    asset = Asset("dataset:x", Kind.DATASET, "x", "cloud-a", BUCKET, {"bucket": BUCKET}, {}, {"sensitivity": "internal"})
+    asset = Asset(
+        "dataset:x", Kind.DATASET, "x", "cloud-a", BUCKET, {"bucket": BUCKET}, {}, {"sensitivity": "internal"}
+    )
     names = {"app", "audit", "stranger"}
     left = look(source.place, open_aws_policy(source), open_aws_probe(source), BUCKET, KEY, names)
     right = look(target.place, open_gcp_policy(target), open_gcp_probe(target), BUCKET, KEY, names)
@@ -163,3 +165,64 @@ def test_secrets_stay_out_of_results(lab: Lab, target: Settings, target_store: S
     shown: Any = str([item.to_json() for item in results])
     assert not [secret for secret in secrets if secret in shown]
     assert "eyJ" not in shown, "a token was shown"
+
+
+TABLE = "assurance chunks"
+
+
+@pytest.fixture(scope="module")
+def database(lab: Lab) -> Iterator[Settings]:
+    """A table of cloud A's database that its app may use, its mover may read, its stranger may not."""
+    import psycopg
+
+    values = read_env_file(lab.home / "env")
+    connection = {
+        "url": "env:CROSSLOAD_LAB_PG_A", "url@app": "env:CROSSLOAD_LAB_PG_A_APP",
+        "url@stranger": "env:CROSSLOAD_LAB_PG_A_STRANGER",
+    }  # fmt: skip
+    with psycopg.connect(values["CROSSLOAD_LAB_PG_A_SEED"], autocommit=True) as db:
+        db.execute(f'create table public."{TABLE}" (id int)')
+        db.execute(f'insert into public."{TABLE}" values (1)')
+        yield Settings(Place("cloud-a", "postgres", "eu-central-1", "DE", connection), connection, values)
+        rows = db.execute(f'select count(*) from public."{TABLE}"').fetchone()
+        db.execute(f'drop table public."{TABLE}"')
+    assert rows == (1,), "a probe changed rows"
+
+
+def test_who_may_on_a_table(database: Settings) -> None:
+    from crossload.providers.postgres.probe import open_probe
+
+    probe = open_probe(database)
+    assert probe.identities() == ("app", "stranger")
+    table = who_may(probe, TABLE, TABLE, ["app", "stranger", "forged"])
+    answers = {name: [table[name, op].allowed for op in (LIST, READ, WRITE, DELETE)] for name, _ in table}
+    assert answers == {
+        NONE: [False] * 4, "forged": [False] * 4, "stranger": [False] * 4, OWN: [True, True, False, False],
+        "app": [True] * 4,
+    }  # fmt: skip
+    assert who_may(probe, "no such table", "x", ["app"])["app", READ].allowed is None
+
+
+def test_table_probe_sends_nothing_that_could_change_a_row(database: Settings) -> None:
+    from crossload.ports.errors import Invalid
+    from crossload.providers.postgres.probe import open_probe
+
+    with pytest.raises(Invalid):
+        open_probe(database).request(WRITE, TABLE, "", "app", body=b"x")
+    able = open_probe(database).credentials()
+    assert able["expired"], "a password cannot run out, and that is said"
+
+
+def test_table_posture(database: Settings) -> None:
+    from crossload.ports.errors import NotFound
+    from crossload.providers.postgres.policy import open_policy
+
+    facts = {name: fact.value for name, fact in open_policy(database).posture(TABLE).facts.items()}
+    assert "app" in facts["grants"]["objects.write"]
+    assert "mover" in facts["grants"]["objects.read"]
+    assert "mover" not in facts["grants"]["objects.write"]
+    assert facts["transport"] == "plain-possible"
+    assert facts["access_logs"] in ("on", "off")
+    assert facts["encryption"] is None
+    with pytest.raises(NotFound):
+        open_policy(database).posture("no such table")

@@ -37,7 +37,8 @@ class Estate:
     def __init__(self, make_probe: Callable[..., Any], facts: dict[str, object]) -> None:
         file = SimpleNamespace(targets=SimpleNamespace(residency={"internal": ["EU"]}))
         places = {
-            "source": Place("source", "local", "eu-central-1", "DE"), "target": Place("target", "local", "europe-west3", "DE"),
+            "source": Place("source", "local", "eu-central-1", "DE"),
+            "target": Place("target", "local", "europe-west3", "DE"),
         }  # fmt: skip
         self.migration = SimpleNamespace(name="m", places=places, file=file)
         self.inventory = INVENTORY
@@ -48,13 +49,15 @@ class Estate:
         self.facts["source"]["region"] = "eu-central-1"
         self.unoffered: set[str] = set()
         self.empty = False
+        self.asked: list[tuple[str, str]] = []
 
-    def probe(self, place: str) -> Any:
+    def probe(self, place: str, port: str = "") -> Any:
+        self.asked.append((place, port))
         if f"{place}/probe" in self.unoffered:
             raise Unsupported("no probe")
         return self.probes[place]
 
-    def policy(self, place: str) -> Any:
+    def policy(self, place: str, port: str = "") -> Any:
         if f"{place}/policy" in self.unoffered:
             raise Unsupported("no policy")
         facts = {name: Fact(value, "table") for name, value in self.facts[place].items()}
@@ -102,8 +105,8 @@ def perform(estate: Estate, step_id: str) -> Any:
 def test_plan_names_its_steps_and_does_no_work(estate: Estate) -> None:
     steps = planned(estate)
     assert list(steps) == [
-        "assurance/compare/dataset:docs", "assurance/compare/model:smol", "assurance/residency/estate:m",
-        "assurance/attack/target",
+        "assurance/compare/dataset:docs", "assurance/compare/index:chunks", "assurance/compare/model:smol",
+        "assurance/residency/estate:m", "assurance/attack/target",
     ]  # fmt: skip
     assert steps["assurance/compare/dataset:docs"].after == ("transfer/copy/dataset:docs",)
     assert steps["assurance/attack/target"].params["buckets"] == ["docs", "models"]
@@ -128,6 +131,17 @@ def test_a_safe_target_is_good_and_asking_again_changes_nothing(estate: Estate) 
         assert assurance.verify(step, estate).good  # type: ignore[arg-type]
         assert assurance.undo(step, estate).good  # type: ignore[arg-type]
     assert estate.probes["target"].objects == {("docs", "a.txt"), ("models", "m.gguf")}
+
+
+def test_an_index_is_asked_of_the_service_that_holds_it(estate: Estate) -> None:
+    for probe in estate.probes.values():
+        probe.objects.add(("chunks", "chunks"))
+    outcome = perform(estate, "assurance/compare/index:chunks")
+    assert estate.asked == [("source", "vectors"), ("target", "vectors")]
+    assert outcome.good
+    subjects = {line["subject"] for line in outcome.data["lines"]}
+    assert "app may read" in subjects
+    assert "versioning" not in subjects
 
 
 def test_weaker_rights_are_named_and_do_not_stop(estate: Estate) -> None:

@@ -47,12 +47,13 @@ def test_each_attack_finds_its_hole(safe_probe: Any, scene: Scene, attack: str, 
     assert result.verdict == OPEN
     assert result.hint
     assert f"{operation} " in result.detail
-    assert safe_probe.objects == {("docs", "a.txt"), ("models", "m.gguf")}, "what an attack wrote is gone again"
+    assert safe_probe.objects == {("docs", "a.txt"), ("models", "m.gguf")}, "what it wrote is gone again"
 
 
-@pytest.mark.parametrize(("credential", "operation", "attack"), [(NONE, DELETE, "anonymous-write"),
-                                                                 ("audit", DELETE, "auditor-writes"),
-                                                                 ("stranger", DELETE, "stranger-identity")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("credential", "operation", "attack"),
+    [(NONE, DELETE, "anonymous-write"), ("audit", DELETE, "auditor-writes"), ("stranger", DELETE, "stranger-identity")],
+)
 def test_deletes_are_tried_without_deleting(
     safe_probe: Any, scene: Scene, credential: str, operation: str, attack: str
 ) -> None:
@@ -80,7 +81,7 @@ def test_path_traversal_by_a_key_that_climbs(safe_probe: Any, scene: Scene) -> N
 
 def test_a_failed_control_is_an_error_and_never_blocked(safe_probe: Any, scene: Scene) -> None:
     """A store that refuses everybody has blocked no attack."""
-    safe_probe.rights = dict.fromkeys(safe_probe.rights, set())
+    safe_probe.rights = {name: set() for name in safe_probe.rights}
     results = run_attacks(attacks(), safe_probe, scene)
     assert {item.verdict for item in results} == {ERROR}
     assert all("control" in item.detail for item in results)
@@ -162,7 +163,9 @@ def test_who_may_cleans_up_behind_a_store_that_ignores_conditions(safe_probe: An
 
 
 def test_who_may_does_not_guess(safe_probe: Any) -> None:
-    assert who_may(safe_probe, "docs", "", ["app"])["app", READ].allowed is None, "an empty bucket tells nothing of reading"
+    assert who_may(safe_probe, "docs", "", ["app"])["app", READ].allowed is None, (
+        "an empty bucket tells nothing of reading"
+    )
     safe_probe.status_refused = 503
     assert who_may(safe_probe, "docs", "a.txt", ["stranger"])["stranger", LIST].allowed is None
     assert who_may(safe_probe, "docs", "gone.txt", ["app"])["app", READ].allowed is None

@@ -29,7 +29,9 @@ class _Answer:
         return self._value
 
 
-def google(monkeypatch: pytest.MonkeyPatch, bucket: dict[str, Any], bindings: Any, endpoint: str = "") -> dict[str, Any]:
+def google(
+    monkeypatch: pytest.MonkeyPatch, bucket: dict[str, Any], bindings: Any, endpoint: str = ""
+) -> dict[str, Any]:
     def request(_settings: Any, _method: str, path: str, **_more: Any) -> _Answer:
         if not path.endswith("/iam"):
             return _Answer(bucket)
@@ -116,7 +118,9 @@ class _Iam:
         return Pages()
 
 
-def amazon(monkeypatch: pytest.MonkeyPatch, s3: dict[str, Any], iam: dict[str, Any] | None, **more: str) -> dict[str, Any]:
+def amazon(
+    monkeypatch: pytest.MonkeyPatch, s3: dict[str, Any], iam: dict[str, Any] | None, **more: str
+) -> dict[str, Any]:
     clients = {"s3": _S3({"head_bucket": {}, **s3}, **more), "iam": _Iam(iam)}
     monkeypatch.setattr(aws, "client", lambda _settings, service: clients[service])
     posture = aws.open_policy(Settings(Place("a", "aws", "eu-central-1"), {}, {})).posture("docs")
@@ -128,7 +132,9 @@ def _policy(*statements: dict[str, Any]) -> dict[str, str]:
     return {"Policy": json.dumps({"Version": "2012-10-17", "Statement": list(statements)})}
 
 
-_ALL_BLOCKED = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
+_ALL_BLOCKED = dict.fromkeys(
+    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+)
 _TLS = {
     "Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::docs/*",
     "Condition": {"Bool": {"aws:SecureTransport": "false"}},
@@ -173,22 +179,35 @@ def test_amazon_bucket_that_is_safe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_amazon_bucket_policy_that_lets_everybody_in(monkeypatch: pytest.MonkeyPatch) -> None:
     allow = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::docs/*"}
-    raw = {**AMAZON_SAFE, "get_bucket_policy": _policy(allow), "get_public_access_block": "NoSuchPublicAccessBlockConfiguration"}
+    raw = {
+        **AMAZON_SAFE,
+        "get_bucket_policy": _policy(allow),
+        "get_public_access_block": "NoSuchPublicAccessBlockConfiguration",
+    }
     facts = amazon(monkeypatch, raw, IAM_PAGE)
     assert facts["public_access"] == "open"
     assert "*" in facts["grants"]["objects.read"]
     assert facts["transport"] == "plain-possible"
-    narrowed = {**raw, "get_bucket_policy": _policy({**allow, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}})}
+    narrowed = {
+        **raw,
+        "get_bucket_policy": _policy({**allow, "Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}}),
+    }
     assert amazon(monkeypatch, narrowed, IAM_PAGE)["public_access"] == "blocked"
 
 
 def test_amazon_acl_that_lets_everybody_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    grant = {"Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}, "Permission": "READ"}
+    grant = {
+        "Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"},
+        "Permission": "READ",
+    }
     raw = {**AMAZON_SAFE, "get_bucket_acl": {"Grants": [grant]}, "get_public_access_block": "NotImplemented"}
     assert amazon(monkeypatch, raw, IAM_PAGE)["public_access"] == "open"
-    assert amazon(monkeypatch, {**raw, "get_public_access_block": AMAZON_SAFE["get_public_access_block"]}, IAM_PAGE)[
-        "public_access"
-    ] == "blocked", "the block wins over the ACL"
+    assert (
+        amazon(monkeypatch, {**raw, "get_public_access_block": AMAZON_SAFE["get_public_access_block"]}, IAM_PAGE)[
+            "public_access"
+        ]
+        == "blocked"
+    ), "the block wins over the ACL"
 
 
 def test_amazon_server_that_answers_little_leaves_the_rest_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +218,8 @@ def test_amazon_server_that_answers_little_leaves_the_rest_unknown(monkeypatch: 
 
 def test_amazon_absent_settings_are_known_to_be_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = {
-        "get_bucket_encryption": "ServerSideEncryptionConfigurationNotFoundError", "get_bucket_policy": "NoSuchBucketPolicy",
+        "get_bucket_encryption": "ServerSideEncryptionConfigurationNotFoundError",
+        "get_bucket_policy": "NoSuchBucketPolicy",
         "get_bucket_acl": {"Grants": []}, "get_bucket_versioning": {}, "get_bucket_logging": {},
     }  # fmt: skip
     facts = amazon(monkeypatch, raw, IAM_PAGE)

@@ -122,9 +122,7 @@ def dead_port() -> Iterator[int]:
     [("GET", "/docs?list-type=2&max-keys=1"), ("GET", "/docs?max-keys=1&versions="), ("PUT", "/docs/a/one.txt"),
      ("DELETE", "/docs/k%20%C3%BC?versionId=abc")],
 )  # fmt: skip
-def test_signature_is_the_one_the_official_sdk_makes(
-    monkeypatch: pytest.MonkeyPatch, method: str, path: str
-) -> None:
+def test_signature_is_the_one_the_official_sdk_makes(monkeypatch: pytest.MonkeyPatch, method: str, path: str) -> None:
     from botocore import auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials

@@ -63,11 +63,17 @@ class Stub:
         self.script = Script()
         self.requests: list[SimpleNamespace] = []
         self.broken_pipes = 0
+        self.connections = 0
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             wbufsize = 0
+            disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                stub.connections += 1
+                super().setup()
 
             def log_message(self, format: str, *args: Any) -> None: ...
 

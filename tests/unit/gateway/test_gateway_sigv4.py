@@ -16,7 +16,8 @@ from crossload.engines.gateway.keys import KeyRing, signing_pair
 from crossload.engines.gateway.wire.sigv4 import SignatureWrong, SigningCredentials, sign, verify
 
 SECRETS = {"AKID": "secret"}
-segments = st.text(alphabet="abcXYZ019-._~", min_size=1, max_size=8)
+# A model called "." or ".." would be a path segment the SDK folds away; no host has one.
+segments = st.text(alphabet="abcXYZ019-._~", min_size=1, max_size=8).filter(lambda text: text.strip("."))
 
 
 def signed_by_sdk(path: str, body: bytes, token: str | None = None, headers: dict[str, str] | None = None) -> Any:
@@ -53,6 +54,7 @@ def test_everything_that_is_signed_is_protected() -> None:
         ("not_signed_in", path, {"host": "h"}, body),
         ("not_signed_in", path, {**headers, "authorization": "AWS4-HMAC-SHA256 rubbish"}, body),
         ("not_signed_in", path, {**headers, "x-amz-date": "yesterday"}, body),
+        ("not_signed_in", path, {**headers, "x-amz-date": "20269901T000000Z"}, body),
     ]
     for code, target, changed, content in cases:
         with pytest.raises(SignatureWrong) as caught:

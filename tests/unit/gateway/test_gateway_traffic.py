@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import json
 import random
 import re
 import socket
+import ssl
 import threading
 import time
 from typing import Any
@@ -329,34 +332,40 @@ def test_a_slow_request_is_told_so(stub: Any, gateway: Any) -> None:
         assert one.recv(65536).startswith(b"HTTP/1.1 408")
 
 
-def test_a_stale_connection_is_tried_again_once(stub: Any, gateway: Any) -> None:
-    """The host closes its quiet connections; the next request must not see that."""
-    host = stub()
-    running = gateway(host.url, "chat", host.url, "chat")
-    address = ("127.0.0.1", int(host.url.rpartition(":")[2]))
-    with http(running.url) as client:
-        assert client.post(PATH, json=BODY).status_code == 200
-        host.close()
-        again = type(host).__new__(type(host))
-        again.__dict__.update(host.__dict__)
-        with socket.create_server(address) as listener:
-            served = threading.Thread(target=_serve_once, args=(listener,), daemon=True)
-            served.start()
+def answer_once(connection: socket.socket, name: str) -> None:
+    connection.recv(65536)
+    message = {"role": "assistant", "content": "x"}
+    body = json.dumps({"id": name, "choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    connection.sendall(head + body)
+
+
+@pytest.mark.parametrize("dies_again", [False, True])
+def test_a_stale_connection_is_tried_again_once(gateway: Any, dies_again: bool) -> None:
+    """The host hangs up on a kept connection just as it is used: the next try is on a fresh one, and only once."""
+
+    def host(listener: socket.socket) -> None:
+        first, _ = listener.accept()
+        with first:
+            answer_once(first, "first")
+            first.recv(65536)  # the second request arrives, and is never answered
+        second, _ = listener.accept()
+        with second:
+            second.recv(65536) if dies_again else answer_once(second, "fresh")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread = threading.Thread(target=host, args=(listener,), daemon=True)
+        thread.start()
+        running = gateway(url, "chat", closed_port(), "chat")
+        with http(running.url) as client:
+            assert client.post(PATH, json=BODY).json()["id"] == "first"
             answer = client.post(PATH, json=BODY)
-            served.join(5)
-    assert answer.status_code == 200
-    assert answer.json()["id"] == "fresh"
-
-
-def _serve_once(listener: socket.socket) -> None:
-    connection, _ = listener.accept()
-    with connection:
-        connection.recv(65536)
-        message = {"role": "assistant", "content": "x"}
-        body = json.dumps({"id": "fresh", "choices": [{"message": message, "finish_reason": "stop"}]}).encode()
-        connection.sendall(
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-        )
+        thread.join(5)
+        assert not thread.is_alive()
+    assert answer.status_code == (503 if dies_again else 200)
+    if not dies_again:
+        assert answer.json()["id"] == "fresh"
 
 
 def test_weight_swap_under_many_streams_drops_none(stub: Any, gateway: Any) -> None:
@@ -384,3 +393,147 @@ def test_weight_swap_under_many_streams_drops_none(stub: Any, gateway: Any) -> N
     for thread in threads:
         thread.join(30)
     assert done == [True] * 60
+
+
+def test_a_client_that_does_not_read_holds_the_host_back(stub: Any, gateway: Any) -> None:
+    host = stub()
+    host.script.words = ("x" * 50_000,) * 400  # 20 MB, were it let through
+    running = gateway(host.url, "converse", host.url, "chat", timeouts={"between_bytes_seconds": 1.5})
+    body = json.dumps({**BODY, "stream": True}).encode()
+    name, port = running.url.removeprefix("http://").split(":")
+    with socket.create_connection((name, int(port)), timeout=10) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        one.sendall(post(body))
+        time.sleep(0.8)
+        (client,) = running.gateway._clients
+        held = client._transport.get_write_buffer_size()
+        assert 0 < held < 2_000_000
+        until = time.monotonic() + 5
+        while running.control.metrics()["active"] and time.monotonic() < until:
+            time.sleep(0.05)
+    arm = running.control.metrics()["arms"]["source"]
+    assert (arm["aborted"], arm["failures"]) == (1, 0)  # the client's fault, not the host's
+
+
+def test_a_slow_reader_gets_every_byte(stub: Any, gateway: Any) -> None:
+    host = stub()
+    host.script.words = ("x" * 10_000,) * 200
+    running = gateway(host.url, "converse", host.url, "chat")
+    found = 0
+    with http(running.url) as client, client.stream("POST", PATH, json={**BODY, "stream": True}) as answer:
+        for piece in answer.iter_bytes():
+            found += piece.count(b"x" * 10_000)
+            time.sleep(0.002)
+            tail = piece[-20:]
+    assert b"[DONE]" in tail
+    assert running.log_rows(1)[0]["output_tokens"] == 4
+
+
+def test_head_has_no_body_and_the_connection_goes_on(stub: Any, gateway: Any) -> None:
+    host = stub()
+    running = gateway(host.url, "chat", host.url, "chat")
+    found = raw(
+        running.url,
+        b"HEAD /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    )
+    assert found.count(b'{"status":"ok"}') == 1
+    assert found.count(b"HTTP/1.1 200") == 2
+
+
+def test_upstream_over_tls_is_verified(stub: Any, gateway: Any, tmp_path: Any) -> None:
+    host = stub()
+    certificate = self_signed(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    host.server.socket = context.wrap_socket(host.server.socket, server_side=True)
+    url = host.url.replace("http://", "https://")
+    strict = gateway(url, "chat", url, "chat")
+    with http(strict.url) as client:
+        assert client.post(PATH, json=BODY).status_code == 503
+    settings = strict.settings
+    strict.close()
+    for backend in settings["backends"]:
+        backend["ca_file"] = str(certificate)
+    trusting = type(strict)(settings, tmp_path)
+    with http(trusting.url) as client:
+        assert client.post(PATH, json=BODY).status_code == 200
+    trusting.close()
+
+
+def self_signed(folder: Any) -> Any:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+def test_a_bug_in_a_codec_is_still_an_answer(stub: Any, gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crossload.engines.gateway.wire import chat, converse
+
+    host = stub()
+    running = gateway(host.url, "converse", host.url, "chat")
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    for module, name, stream in (
+        (converse, "build_request", False),
+        (chat, "render_response", False),
+        (converse, "decoder", True),
+    ):
+        with monkeypatch.context() as patch, http(running.url) as client:
+            patch.setattr(module, name, broken)
+            answer = client.post(PATH, json={**BODY, "stream": stream})
+            assert answer.status_code >= 500, name
+            assert answer.json()["error"]["message"]
+    assert running.control.metrics()["active"] == 0
+
+
+@pytest.mark.parametrize("wire", ["chat", "converse"])
+def test_connections_to_hosts_are_kept(stub: Any, gateway: Any, wire: str) -> None:
+    host = stub()
+    running = gateway(host.url, wire, host.url, wire)
+    with http(running.url) as client:
+        for number in range(20):
+            assert client.post(PATH, json={**BODY, "stream": number % 2 == 0}).status_code == 200
+    assert host.connections == 1
+
+
+def test_no_more_connections_than_allowed_and_nobody_is_forgotten(stub: Any, gateway: Any) -> None:
+    host = stub()
+    host.script.delay_seconds = 0.05
+    running = gateway(host.url, "chat", host.url, "chat", limits={"upstream_connections_max": 2})
+    statuses: list[int] = []
+
+    def work() -> None:
+        with http(running.url) as client:
+            statuses.append(client.post(PATH, json=BODY).status_code)
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert statuses == [200] * 20
+    assert host.connections == 2

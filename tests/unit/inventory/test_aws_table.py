@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -237,3 +238,11 @@ def test_all_spellings_of_tags(raw: Any) -> None:
 def test_method_names_are_the_sdks() -> None:
     client = client_of("s3")
     assert hasattr(client, xform_name(BUCKETS.operation))
+
+
+def test_the_page_names_every_report_and_every_right() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "inventory.md").read_text(encoding="utf-8")
+    for item in ALL:
+        assert f"| {item.label} |" in page, f"docs/inventory.md does not describe {item.label}"
+        for action in item.actions:
+            assert f"`{action}`" in page, f"docs/inventory.md does not name {action}"

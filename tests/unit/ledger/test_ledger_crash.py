@@ -55,7 +55,7 @@ from crossload.ledger.ledger import Ledger
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 ledger = Ledger(Path(sys.argv[1]))
 ledger.record("goals", "", "estate:x", "note", Outcome.done("first"))
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 done = 0
 try:
     while done < 10_000:

@@ -120,3 +120,8 @@ def test_a_count_that_becomes_unknown_is_told(helpdesk_inventory: Inventory) -> 
     )
     lines = diff(helpdesk_inventory, replace(helpdesk_inventory, assets=blind)).lines()
     assert lines == [f"~ model:llm: size_bytes {2**30} -> unknown"]
+
+
+def test_an_edge_whose_evidence_moved_is_the_same_edge(helpdesk_inventory: Inventory) -> None:
+    moved = tuple(replace(edge, evidence="main.py:99") for edge in helpdesk_inventory.edges)
+    assert diff(helpdesk_inventory, replace(helpdesk_inventory, edges=moved)).none

@@ -101,17 +101,16 @@ def _run(attack: Attack, counted: _Counted, scene: Scene, tools: AttackTools, us
     silent: list[str] = []
     try:
         for item in attack.controls(scene, tools):
-            answer = _send(counted, item, left)
+            answer, good = _send(counted, item, left)
             control = shown(answer)
-            if not _granted(item, answer):
+            if not good:
                 return result(ERROR, f"the control failed: our own credential got {control}", control)
         tries = [item for item in attack.tries(scene, tools) if item.credential in usable]
         if not tries:
             return result(NOT_RUN, "nothing here to attack this way", control)
         for item in tries:
-            answer = _send(counted, item, left)
+            answer, reached = _send(counted, item, left)
             answers.append(shown(answer))
-            reached = _landed(counted, item, answer, left) if item.lands else _granted(item, answer)
             if reached:
                 got.append(f"{shown(answer)}{f' ({item.aim})' if item.aim else ''}")
             elif answer.status is None or answer.status >= 500 or answer.status == 429:
@@ -135,21 +134,17 @@ def _granted(item: Try, answer: ProbeAnswer) -> bool:
     return answer.passed if item.harmless else answer.granted
 
 
-def _landed(counted: _Counted, item: Try, answer: ProbeAnswer, left: list[str]) -> bool:
-    """A store may take `..` as a plain name, which harms nobody. Only what shows up elsewhere is an escape."""
-    if item.lands is None or not answer.granted:
-        return False
-    bucket, key = item.lands
-    if not counted.send(Try(READ, OWN, bucket, key)).granted:
-        return False
-    if not counted.remove(bucket, key, ""):
-        left.append(f"{bucket}/{key}")
-    return True
-
-
-def _send(counted: _Counted, item: Try, left: list[str]) -> ProbeAnswer:
-    """Send, and take back what the request wrote, whatever the attack comes to."""
+def _send(counted: _Counted, item: Try, left: list[str]) -> tuple[ProbeAnswer, bool]:
+    """(answer, did it reach its aim). What the request wrote is taken back, whatever it came to: but only after looking
+    where it landed, because removing a key that climbs removes what it climbed to."""
     answer = counted.send(item)
-    if item.operation == WRITE and answer.granted and not counted.remove(item.bucket, item.key, answer.version):
-        left.append(f"{item.bucket}/{item.key}")
-    return answer
+    reached = _granted(item, answer)
+    try:
+        if item.lands is not None:
+            # A store may take `..` as a plain name, which harms nobody. Only what shows up elsewhere is an escape.
+            reached = answer.granted and counted.send(Try(READ, OWN, *item.lands)).granted
+    finally:
+        if item.operation == WRITE and answer.granted:
+            places = [(item.bucket, item.key, answer.version), *([(*item.lands, "")] if item.lands else [])]
+            left += [f"{bucket}/{key}" for bucket, key, version in places if not counted.remove(bucket, key, version)]
+    return answer, reached

@@ -153,7 +153,7 @@ class _Composer:
             pieces = sorted((piece for piece in self._kept if piece.part == number), key=lambda piece: piece.line)
             if pieces:
                 blocks += [f"# {part.title}\n", *_joined(pieces)]
-        return "\n\n".join(blocks)
+        return "\n\n".join(blocks).replace("\n\n\n# ", "\n\n# ", 1)
 
     def _import_lines(self) -> str:
         used = [item for item in self._imports if (item.part, item.local) in self._names and self._reached(item)]

@@ -18,7 +18,7 @@ SKIPPED_FOLDERS = frozenset({
 SIZE_LIMIT_BYTES = 2_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Binding:
     """One way a name gets its value. `kind`: value, annotation, import, from, star, parameter, function, class, with,
     loop, item, unpack. `node` is the expression (or type) it comes from; `module`/`name` are for imports; `position`
@@ -35,7 +35,7 @@ class Binding:
     class_: Class | None = None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Scope:
     """`kind` is module, function or class."""
 
@@ -58,7 +58,7 @@ class Parameter:
     default: Node | None = None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Function:
     name: str
     node: Node
@@ -74,7 +74,7 @@ class Function:
         return any(text.split("(")[0].rpartition(".")[2] in names for text in self.decorators)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Class:
     name: str
     node: Node
@@ -85,7 +85,7 @@ class Class:
     fields: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class File:
     """`path` is relative to the scanned folder, with forward slashes; `module` is dotted; `package` says whether it is
     an `__init__.py`."""
@@ -117,7 +117,7 @@ def is_test_path(path: str) -> bool:
     return named or any(part in ("test", "tests") for part in at.parts[:-1])
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Index:
     """All files of a folder. `unread` maps a path to why it was left out."""
 

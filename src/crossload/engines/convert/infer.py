@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from tree_sitter import Node
 
 from crossload.engines.convert.arguments import positional, split_arguments
-from crossload.engines.convert.calls import ADAPTER_MODULE
+from crossload.engines.convert.calls import ADAPTER_MODULE, Origin
 from crossload.engines.convert.index import Binding, Class, File, Function, Index, Scope
-from crossload.engines.convert.made import adapter_value, sdk_value
+from crossload.engines.convert.made import client_maker, sdk_value
 from crossload.engines.convert.parameters import CALL_SITES, annotated, parameter_values
 from crossload.engines.convert.values import (
     NOTHING,
@@ -102,7 +102,14 @@ class Resolver:
             yield from self._call(node, scope, frame)
         elif kind == "string":
             yield from self._string(node, scope)
-        elif kind in ("dictionary", "list", "tuple", "expression_list", "dictionary_comprehension", "list_comprehension"):
+        elif kind in (
+            "dictionary",
+            "list",
+            "tuple",
+            "expression_list",
+            "dictionary_comprehension",
+            "list_comprehension",
+        ):
             yield Literal(node, scope, frame)
         elif kind == "subscript":
             yield from self._subscript(node, scope, frame)
@@ -381,13 +388,12 @@ class Resolver:
 
     def _called_foreign(self, value: Foreign, call: Node, scope: Scope, frame: Frame | None) -> Iterator[Value]:
         dotted = value.dotted
-        if dotted.startswith(f"{ADAPTER_MODULE}."):
-            yield from adapter_value(self, dotted.rpartition(".")[2], call, scope, frame)
-            return
-        made = self.reading.constructors.get(dotted)
+        made, converted = client_maker(self, dotted)
         plain = self.plain_arguments(call, scope)
         if made is not None:
-            yield from sdk_value(self, made, None, call, scope, frame)
+            yield from sdk_value(self, made, None, call, scope, frame, converted=converted)
+        elif dotted == f"{ADAPTER_MODULE}.{self.reading.session_dispatch}":
+            yield Sdk("session", "", Origin(scope.file.path, 0, 0, 0, 0, converted=True))
         elif dotted == "functools.partial" and plain:
             yield from (Partial(item, call, scope, frame) for item in self.infer(plain[0], scope, frame))
         elif dotted in _PASS_THROUGH and plain:
@@ -398,9 +404,9 @@ class Resolver:
     ) -> Iterator[Value]:
         inner = value.callee
         if isinstance(inner, Foreign) and call is not None and scope is not None:
-            made = self.reading.constructors.get(inner.dotted)
+            made, converted = client_maker(self, inner.dotted)
             if made is not None:
-                yield from sdk_value(self, made, None, call, scope, frame, partial=value)
+                yield from sdk_value(self, made, None, call, scope, frame, converted=converted, partial=value)
         elif isinstance(inner, Routine):
             given = self._bind(inner, value.call, value.scope, value.frame, skip=1)
             later = self._bind(inner, call, scope, frame, filled=len(self.plain_arguments(value.call, value.scope)) - 1)

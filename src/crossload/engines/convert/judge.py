@@ -33,17 +33,21 @@ def judge(found: Scan, reading: Reading, writings: Sequence[Writing]) -> Verdict
     moving = reading.services_of({writing.group for writing in writings})
     carried: list[NeutralCall] = []
     said: list[Diagnostic] = []
+    in_tests: set[Origin] = set()
     for call in found.calls:
         problem = _not_carried(call, reading, moving, offered)
         if problem is not None:
             said.append(problem)
+            continue
+        if all(_is_test(found, origin) for origin in call.origins):
+            in_tests.update(call.origins)
             continue
         carried.append(call)
         row = reading.rows[call.service, call.method]
         said += _arguments(call, row)
         said += _losses(call, offered)
     origins = {origin for call in carried for origin in call.origins}
-    in_tests = {origin for origin in origins if _is_test(found, origin)}
+    in_tests |= {origin for origin in origins if _is_test(found, origin)}
     said += [
         _at(origin, Diagnostic.warning, "XL711", "a test makes its own client; tests are never edited",
             hint="let the test use the application's client, else it goes on speaking to the source")

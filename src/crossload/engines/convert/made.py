@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tree_sitter import Node
 
 from crossload.engines.convert.arguments import origin_of, split_arguments
-from crossload.engines.convert.calls import Origin
+from crossload.engines.convert.calls import ADAPTER_MODULE
 from crossload.engines.convert.index import Scope
 from crossload.engines.convert.values import Frame, Partial, Sdk, Text, Value
 from crossload.ports.code import Constructor
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from crossload.engines.convert.infer import Resolver
 
 
-def adapter_value(resolver: Resolver, name: str, call: Node, scope: Scope, frame: Frame | None) -> Iterator[Value]:
-    """What the generated adapter's own functions make: a second conversion must recognise its clients."""
-    if name == resolver.reading.dispatch:
-        made = next(item for item in resolver.reading.constructors.values() if item.kind == "client")
-        yield from sdk_value(resolver, made, None, call, scope, frame, converted=True)
-    elif name == resolver.reading.session_dispatch:
-        yield Sdk("session", "", Origin(scope.file.path, 0, 0, 0, 0, converted=True))
+def client_maker(resolver: Resolver, dotted: str) -> tuple[Constructor | None, bool]:
+    """The constructor behind a dotted name, and whether it is the generated adapter's."""
+    made = resolver.reading.constructors.get(dotted)
+    if made is None and dotted == f"{ADAPTER_MODULE}.{resolver.reading.dispatch}":
+        return next(item for item in resolver.reading.constructors.values() if item.kind == "client"), True
+    return made, False
 
 
 def sdk_value(

@@ -1,6 +1,6 @@
 """`python -m crossload.engines.gateway --config FILE`: run the gateway in the foreground.
 
-`--pair NAME --out FILE` writes, with mode 0600, the AWS-shaped key pair of one client for the converse door."""
+`--pair NAME --out FILE` writes, with mode 0600, the key pair that one client signs with at the converse door."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from crossload.engines.gateway.config import Config, ConfigInvalid, ReferenceUnresolved, read_config
 from crossload.engines.gateway.keys import signing_pair
-from crossload.engines.gateway.route import RouteInvalid
+from crossload.engines.gateway.wire.sigv4 import profile_text
+from crossload.ports.errors import CrossloadError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         for problem in error.problems:
             sys.stderr.write(f"{options.config}: {problem}\n")
         return 2
-    except (ReferenceUnresolved, RouteInvalid, OSError) as error:
+    except (ReferenceUnresolved, CrossloadError, ValueError, OSError) as error:
         sys.stderr.write(f"gateway: {error}\n")
         return 1
     return 0
@@ -49,7 +50,7 @@ def _write_pair(config: Config, name: str, out: Path | None) -> int:
     key_id, secret = signing_pair(config.resolve(client.key, config.environment()))
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"[{name}]\naws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n")
+        file.write(profile_text(name, key_id, secret))
     return 0
 
 

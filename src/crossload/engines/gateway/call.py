@@ -46,6 +46,7 @@ class Call:
         self._written = False
         self._bytes = 0
         self._stale_retried = False
+        self._slow = False
         self._failed_over = ""
         self._status = 0
         self.arm = routed.arm
@@ -67,6 +68,9 @@ class Call:
             outgoing = self._exchange.begin(backend.wire, backend.model, backend.parameters, self._gateway.on_loss)
         except GatewayError as error:
             self._answer(error_answer(self._exchange.door, error.code, error.message, error.param))
+            return
+        except Exception as error:  # noqa: BLE001 - a bug in a codec must not leave a client without an answer
+            self._answer(error_answer(self._exchange.door, "internal", f"the gateway failed ({type(error).__name__})"))
             return
         self._head, self._body = arm.request(outgoing), outgoing.body
         arm.pool.acquire(self, fresh)
@@ -98,7 +102,12 @@ class Call:
         if self._first is None:
             self._first = self._last
         self._bytes += len(data)
-        out = self._exchange.data(data)
+        try:
+            out = self._exchange.data(data)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._hang_up()
+            self._give_up("internal", f"the gateway failed ({type(error).__name__})", may_turn=False)
+            return
         if out:
             self._client.chunk(out)
         elif not self._exchange.streaming and self._bytes > self._gateway.response_bytes_max:
@@ -108,11 +117,15 @@ class Call:
     def ended(self) -> None:
         self._connection = None
         elapsed = time.monotonic() - self.started
-        if self._exchange.streaming:
-            self._client.end_stream(self._exchange.finish(elapsed))
-            self._over(200)
-        else:
-            self._answer(self._exchange.answer(elapsed))
+        try:
+            if self._exchange.streaming:
+                last = self._exchange.finish(elapsed)
+                self._over(200)
+                self._client.end_stream(last)
+            else:
+                self._answer(self._exchange.answer(elapsed))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._give_up("internal", f"the gateway failed ({type(error).__name__})", may_turn=False)
 
     def lost(self, message: str) -> None:
         connection, self._connection = self._connection, None
@@ -132,6 +145,8 @@ class Call:
             self._over(499)
 
     def client_slow(self, slow: bool) -> None:
+        self._last = time.monotonic()
+        self._slow = slow
         if self._connection is not None:
             self._connection.pause() if slow else self._connection.resume()
 
@@ -146,6 +161,11 @@ class Call:
             self._give_up("timeout", "the model host did not begin to answer in time")
         elif self._first is not None and now - self._last > limits.between_bytes_seconds:
             self._hang_up()
+            if self._slow:
+                # It is the client that does not read: nothing can be told to it any more.
+                self._over(499)
+                self._client.break_stream()
+                return
             self._give_up("timeout", "the model host stopped in the middle of its answer")
 
     # ---- ends

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 
 from crossload.engines.gateway.config import Backend, Config
-from crossload.engines.gateway.wire.sigv4 import SigningCredentials, sign
+from crossload.engines.gateway.wire.sigv4 import SigningCredentials, credentials_of, sign
 
 RENEW_BEFORE_SECONDS = 300
 _PLAIN = ("region", "service", "source")
@@ -50,13 +50,7 @@ def signer(config: Config, backend: Backend, environment: Mapping[str, str]) -> 
     def read() -> SigningCredentials | str:
         values = {name: text if name in _PLAIN else config.resolve(text, environment) for name, text in names.items()}
         if "access_key_id" in values:
-            return SigningCredentials(
-                values["access_key_id"],
-                values.get("secret_access_key", ""),
-                values.get("session_token", ""),
-                values.get("region", "us-east-1"),
-                values.get("service", "bedrock"),
-            )
+            return credentials_of(values)
         return values.get("key", "")
 
     return Signer(read)
@@ -67,5 +61,4 @@ def _called(source: str, names: Mapping[str, str], environment: Mapping[str, str
     use; it returns a mapping with the fields of SigningCredentials. This is how a provider's own sign-in chain serves
     the gateway without the gateway knowing the provider."""
     module, _, function = source.partition(":")
-    found: Mapping[str, object] = getattr(importlib.import_module(module), function)(names, environment)
-    return SigningCredentials(**dict(found))  # pyright: ignore[reportArgumentType]
+    return credentials_of(getattr(importlib.import_module(module), function)(names, environment))

@@ -1,4 +1,4 @@
-"""Who may use the gateway: bearer keys at the chat door, and for the same key an AWS-shaped pair at the converse door.
+"""Who may use the gateway: bearer keys at the chat door, and for the same key a pair to sign with at the converse door.
 
 The pair is derived from the key (HMAC), so one reference in the configuration serves both doors and an unmodified
 SDK of that wire can sign over plain HTTP, where it refuses to send a bearer key."""

@@ -66,6 +66,7 @@ class ClientConnection(asyncio.Protocol):
         self._chunked = True
         self._refused = ""
         self._deaf = False
+        self._bodyless = False
         self._paused = False
         self._reading_headers = False
         self._header_bytes = 0
@@ -186,6 +187,7 @@ class ClientConnection(asyncio.Protocol):
         if self._queue:
             request, self._keep_alive, self._chunked = self._queue.popleft()
             self._busy = True
+            self._bodyless = request.method == "HEAD"
             self.deadline = _NEVER
             if self._paused and len(self._queue) < _PIPELINE_MAX:
                 self._paused = False
@@ -206,8 +208,8 @@ class ClientConnection(asyncio.Protocol):
     def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """A whole answer, and the end of this request."""
         if not self.gone:
-            length = b"content-length: %d\r\n" % len(body)
-            self._transport.write(self._head(status, headers) + length + b"\r\n" + body)
+            length = b"content-length: %d\r\n\r\n" % len(body)
+            self._transport.write(self._head(status, headers) + length + (b"" if self._bodyless else body))
         self.done()
 
     def start_stream(self, headers: Mapping[str, str]) -> None:

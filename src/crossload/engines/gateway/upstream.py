@@ -38,6 +38,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._complete = False
         self._told_head = False
+        self._keep = False
         self.reused = False
         self.heard = False
 
@@ -92,7 +93,7 @@ class Connection(asyncio.Protocol):
         if self._complete and self._caller is caller:
             self._caller = None
             # First give the connection back, then tell: the caller may want it again at once.
-            self._pool.release(self, keep=self._parser.should_keep_alive())
+            self._pool.release(self, keep=self._keep)
             caller.ended()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -110,6 +111,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._told_head:
             self._complete = True
+            # Asked here and not later: the parser forgets it as soon as the message is over.
+            self._keep = self._parser.should_keep_alive()
         else:
             self._headers = {}  # 100 Continue and the like
 
@@ -178,6 +181,7 @@ class Pool:
         except (OSError, TimeoutError) as error:
             if not caller.over:
                 caller.unreachable(f"the model host cannot be reached ({type(error).__name__})")
+            self._serve_waiting()
             return
         self._all.add(connection)
         if caller.over:
@@ -201,6 +205,10 @@ class Pool:
         self._all.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+        self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        """A place has become free: the one who waited longest may try."""
         while self._waiting:
             caller = self._waiting.popleft()
             if not caller.over:

@@ -1,8 +1,8 @@
-"""MiniStack in our own process, so that four of its habits can be made honest.
+"""MiniStack in our own process, so that five of its habits can be made honest.
 
 It forwards Bedrock to a real model without credentials; our model wants a key. When the model does not answer it
 invents an answer: here that becomes an error, as it would be on the real service. It says end_turn of an answer that
-was cut off: here it says max_tokens. And it believes the claims of any web
+was cut off: here it says max_tokens. It drops the schema an answer shall fit: here the model gets it. And it believes the claims of any web
 identity token: here the token must be signed by the lab's issuer and be valid now.
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import io
 import json
 import os
+import threading
 import urllib.request
 import urllib.response
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typing import Any
 
 from crossload.lab.programs.tokens import is_genuine
 
+_wanted = threading.local()  # the schema that the Converse call of this thread asks for
 _FINISH = "crossload_finish"  # a key in a message that no model uses
 
 
@@ -39,7 +41,7 @@ class _FinishForBedrock(urllib.request.BaseHandler):
             choice = value["choices"][0]
             choice["message"][_FINISH] = choice["finish_reason"]
             body = json.dumps(value).encode()
-        again = urllib.response.addinfourl(io.BytesIO(body), response.headers, response.url, response.status)
+        again: Any = urllib.response.addinfourl(io.BytesIO(body), response.headers, response.url, response.status)
         again.msg = response.msg
         return again
 
@@ -51,6 +53,11 @@ class _KeyForModel(urllib.request.BaseHandler):
 
     def http_request(self, request: urllib.request.Request) -> urllib.request.Request:
         if request.full_url.startswith(self._base):
+            schema = getattr(_wanted, "schema", None)
+            if schema is not None and isinstance(request.data, bytes):
+                form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+                request.data = json.dumps({**json.loads(request.data), "response_format": form}).encode()
+                request.add_unredirected_header("Content-Length", str(len(request.data)))
             request.add_unredirected_header("Authorization", f"Bearer {self._key_file.read_text().strip()}")
         return request
 
@@ -61,6 +68,23 @@ def _never_invent(ask: Callable[..., Any]) -> Callable[..., Any]:
         if reply is None or (isinstance(reply, tuple) and reply[0] is None):
             raise ModelUnreachable("the model behind Bedrock did not answer")
         return reply
+
+    return asked
+
+
+def _with_schema(converse: Callable[..., Any]) -> Callable[..., Any]:
+    """Converse's `outputConfig` asks for an answer in a JSON schema; MiniStack drops it, our model understands it."""
+
+    def asked(model_id: str, headers: Any, body: Any) -> Any:
+        try:
+            form = json.loads(body)["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]
+            _wanted.schema = json.loads(form) if isinstance(form, str) else form
+        except (ValueError, KeyError, TypeError):
+            _wanted.schema = None
+        try:
+            return converse(model_id, headers, body)
+        finally:
+            _wanted.schema = None
 
     return asked
 
@@ -94,6 +118,8 @@ def main() -> None:
     # Named here, so that a release that renames them stops at start and not in the middle of a comparison.
     for name in ("_proxy_openai_chat_message", "_proxy_to_openai_chat", "_proxy_openai_passthrough"):
         setattr(bedrock_runtime, name, _never_invent(getattr(bedrock_runtime, name)))
+    for name in ("_converse", "_converse_stream"):
+        setattr(bedrock_runtime, name, _with_schema(getattr(bedrock_runtime, name)))
     blocks_of: Any = getattr(bedrock_runtime, "_converse_blocks_from_message")  # noqa: B009  # private there
     setattr(bedrock_runtime, "_converse_blocks_from_message", _honest_stop(blocks_of))  # noqa: B010
     issuer, audience = os.environ["CROSSLOAD_LAB_OIDC_ISSUER"], os.environ["CROSSLOAD_LAB_OIDC_AUDIENCE"]

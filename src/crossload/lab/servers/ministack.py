@@ -110,6 +110,9 @@ def _env(site: Site) -> Mapping[str, str]:
         "GATEWAY_PORT": str(site.port("api")),
         # Without it the server listens on every interface, and its root key needs no signature.
         "BIND_HOST": "127.0.0.1",
+        # Two more servers that nobody here asks for, and that would listen on every interface.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
         "AUTH": "true",
         "AWS_ACCESS_KEY_ID": site.secret("ministack-root"),
         "AWS_SECRET_ACCESS_KEY": site.secret("ministack-root-secret"),

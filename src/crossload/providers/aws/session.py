@@ -42,3 +42,13 @@ def client(settings: Settings, service: str) -> Any:
             )
             _clients[key] = session(settings).client(service, config=config)
         return _clients[key]
+
+
+def credentials(settings: Settings) -> Any:
+    """botocore's credentials of these settings, which renew themselves; None when the chain finds none."""
+    names = ("config_file", "credentials_file", "profile")
+    key = ("credentials", *(settings.get(name) for name in names))
+    with _lock:
+        if key not in _clients:
+            _clients[key] = session(settings).get_credentials()
+        return _clients[key]

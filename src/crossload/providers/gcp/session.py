@@ -9,9 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
-
-import httpx
+from urllib.parse import urlencode, urlsplit
 
 from crossload.ports import errors
 from crossload.ports.provider import Settings
@@ -38,16 +36,6 @@ class Token:
 
 _lock = threading.Lock()
 _tokens: dict[tuple[str, ...], Token] = {}
-_clients: dict[str, httpx.Client] = {}
-
-
-def http() -> httpx.Client:
-    """One client for all threads: connections are kept alive and shared."""
-    with _lock:
-        if "http" not in _clients:
-            limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
-            _clients["http"] = httpx.Client(limits=limits, timeout=httpx.Timeout(120, connect=5))
-        return _clients["http"]
 
 
 def access_token(settings: Settings) -> Token:
@@ -87,9 +75,10 @@ def _federated(settings: Settings) -> Token:
         "audience": settings.get("audience"),
     }
     chain = f"OIDC client {form['client_id']} at {issuer}"
+    body = urlencode({name: value for name, value in form.items() if value}).encode()
     try:
-        answer = http().post(f"{issuer}/token", data={name: value for name, value in form.items() if value})
-    except httpx.TransportError as error:
+        answer = send("POST", f"{issuer}/token", {"content-type": "application/x-www-form-urlencoded"}, content=body)
+    except errors.Unavailable as error:
         raise errors.Unavailable(f"place {settings.place.id}: {chain}: {error}") from error
     if answer.status_code >= 500:
         raise errors.Unavailable(f"place {settings.place.id}: {chain}: HTTP {answer.status_code}")
@@ -98,10 +87,10 @@ def _federated(settings: Settings) -> Token:
             f"place {settings.place.id}: {chain} refused: HTTP {answer.status_code} {answer.text[:200]}",
             hint="check client_id and the reference client_secret of this place",
         )
-    body = answer.json()
-    value = str(body["access_token"])
+    found = answer.json()
+    value = str(found["access_token"])
     claims = claims_of(value)
-    expires_at = float(claims.get("exp") or time.time() + float(body.get("expires_in", 300)))
+    expires_at = float(claims.get("exp") or time.time() + float(found.get("expires_in", 300)))
     return Token(value, str(claims.get("sub", form["client_id"])), issuer, "oidc-federation", expires_at)
 
 

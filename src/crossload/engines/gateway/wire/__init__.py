@@ -1,5 +1,5 @@
-"""Wires: how one kind of client or model host spells a chat. Each module is one wire, written as functions without
-I/O, all with the same names, so that a new wire is one file and one line here."""
+"""Wires: how one kind of client or model host spells a chat. Each folder is one wire, written as functions without
+I/O, all with the same names, so that a new wire is one folder and one line here."""
 
 from __future__ import annotations
 

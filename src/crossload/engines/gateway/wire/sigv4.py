@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -21,6 +21,7 @@ _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256\s+Credential=(?P<credential>[^,\s]+),\s*SignedHeaders=(?P<signed>[^,\s]+),\s*"
     r"Signature=(?P<signature>[0-9a-f]{64})"
 )
+_STAMP = re.compile(r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z\Z")
 _SPACES = re.compile(r"\s+")
 
 
@@ -36,6 +37,19 @@ class SigningCredentials(NamedTuple):
 
     def __repr__(self) -> str:
         return f"SigningCredentials({self.access_key_id}, ...)"  # so that no log ever shows the secret
+
+
+def credentials_of(values: Mapping[str, Any]) -> SigningCredentials:
+    """From a mapping with some of its fields; the others keep their defaults. Raises ValueError on an unknown one."""
+    unknown = set(values) - set(SigningCredentials._fields)
+    if unknown:
+        raise ValueError(f"unknown credential settings: {', '.join(sorted(unknown))}")
+    return SigningCredentials(**values)
+
+
+def profile_text(name: str, key_id: str, secret: str) -> str:
+    """A profile of a shared-credentials file, as the official SDKs of this wire read it."""
+    return f"[{name}]\naws_access_key_id = {key_id}\naws_secret_access_key = {secret}\n"
 
 
 class SignatureWrong(Exception):
@@ -118,8 +132,8 @@ def verify(
     if "host" not in signed or "x-amz-date" not in signed:
         raise SignatureWrong("not_signed_in", "host and x-amz-date must be signed")
     try:
-        sent_at = calendar.timegm(time.strptime(stamp, "%Y%m%dT%H%M%SZ"))
-    except ValueError as error:
+        sent_at = calendar.timegm(tuple(int(part) for part in _STAMP.findall(stamp)[0]))
+    except (IndexError, ValueError) as error:
         raise SignatureWrong("not_signed_in", "x-amz-date cannot be read") from error
     if abs(now - sent_at) > SKEW_SECONDS_MAX or stamp[:8] != date:
         raise SignatureWrong("not_signed_in", "signature expired: check the clock")

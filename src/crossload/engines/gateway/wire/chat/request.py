@@ -1,21 +1,15 @@
-"""The OpenAI chat-completions wire, as served by OpenAI, llama.cpp, vLLM and many others."""
+"""Requests of the chat-completions wire: read, written, and passed on untouched."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from crossload.engines.gateway.errors import CODES, GatewayError
+from crossload.engines.gateway.errors import GatewayError
 from crossload.engines.gateway.ir import (
-    CallArgs,
     CallPart,
-    CallStart,
-    Collected,
-    Event,
-    Failure,
     ImagePart,
     Loss,
     Outgoing,
@@ -23,34 +17,16 @@ from crossload.engines.gateway.ir import (
     Request,
     ResultPart,
     Schema,
-    Start,
-    Stop,
-    Text,
     TextPart,
-    Think,
     Tool,
     Turn,
-    Usage,
 )
-from crossload.engines.gateway.wire.frames import SSE_TYPE, FrameBroken, SseReader, sse
 
-NAME = "chat"
-STREAM_TYPE = SSE_TYPE
 PATH = "/v1/chat/completions"
-_TO_NEUTRAL = {
-    "stop": "stop", "length": "length", "tool_calls": "tool", "function_call": "tool", "content_filter": "filter",
-}  # fmt: skip
-_FROM_NEUTRAL = {
-    "stop": "stop", "length": "length", "tool": "tool_calls", "stopseq": "stop", "filter": "content_filter",
-    "malformed": "stop", "unknown": "stop",
-}  # fmt: skip
 _NEUTRAL_FIELDS = frozenset(
     ("model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "tools",
      "tool_choice", "response_format", "stream", "stream_options")
 )  # fmt: skip
-
-
-# ---- requests
 
 
 def parse_request(body: bytes, model: str, stream: bool) -> Request:
@@ -291,229 +267,3 @@ def _message(role: str, texts: list[dict[str, Any]], calls: list[dict[str, Any]]
     if calls:
         message["tool_calls"] = calls
     return message
-
-
-# ---- whole answers
-
-
-def parse_response(body: bytes) -> list[Event]:
-    try:
-        value = orjson.loads(body)
-        choice = value["choices"][0]
-        message = choice["message"]
-        events: list[Event] = [Start(str(value.get("id") or ""))]
-        if message.get("reasoning_content"):
-            events.append(Think(message["reasoning_content"]))
-        if message.get("content"):
-            events.append(Text(message["content"]))
-        for index, call in enumerate(message.get("tool_calls") or ()):
-            events.append(CallStart(index, str(call.get("id") or f"call_{index}"), str(call["function"]["name"])))
-            events.append(CallArgs(index, str(call["function"].get("arguments") or "")))
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise GatewayError("bad_upstream", "the model host's answer is not a chat completion") from error
-    events.append(_stop(choice.get("finish_reason")))
-    if isinstance(value.get("usage"), dict):
-        events.append(usage_of(value["usage"]))
-    return events
-
-
-def _stop(raw: Any) -> Stop:
-    return Stop(_TO_NEUTRAL.get(raw, "unknown"), str(raw))
-
-
-def usage_of(usage: Mapping[str, Any]) -> Usage:
-    """`prompt_tokens` includes cached tokens on this wire."""
-    details = usage.get("prompt_tokens_details") or {}
-    return Usage(usage.get("prompt_tokens"), usage.get("completion_tokens"), details.get("cached_tokens"))
-
-
-def render_usage(usage: Usage | None) -> dict[str, Any] | None:
-    if usage is None or usage.input_tokens is None or usage.output_tokens is None:
-        return None
-    out: dict[str, Any] = {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-    }
-    if usage.cached_read is not None:
-        out["prompt_tokens_details"] = {"cached_tokens": usage.cached_read}
-    return out
-
-
-def render_response(answer: Collected, request: Request, answer_id: str, elapsed_seconds: float) -> bytes:
-    del elapsed_seconds
-    message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if answer.calls else "")}
-    if answer.thinking:
-        message["reasoning_content"] = answer.thinking
-    if answer.calls:
-        message["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
-            for call in answer.calls
-        ]
-    finish = _FROM_NEUTRAL[answer.stop.reason if answer.stop else "unknown"]
-    value: dict[str, Any] = {
-        "id": f"chatcmpl-{answer_id}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": request.model,
-        "choices": [{"index": 0, "message": message, "finish_reason": finish, "logprobs": None}],
-    }
-    usage = render_usage(answer.usage)
-    if usage is not None:
-        value["usage"] = usage
-    return orjson.dumps(value)
-
-
-# ---- errors
-
-
-def parse_error(status: int, headers: dict[str, str], body: bytes) -> str:
-    del headers
-    try:
-        value = orjson.loads(body)
-        error = value.get("error", value)
-        message = error.get("message", error) if isinstance(error, Mapping) else error
-    except (ValueError, AttributeError):
-        message = None
-    return str(message) if message else f"the model host answered HTTP {status}"
-
-
-def render_error(code: str, message: str, param: str | None) -> tuple[bytes, dict[str, str]]:
-    error = {"message": message, "type": CODES[code].chat_type, "param": param, "code": code}
-    return orjson.dumps({"error": error}), {}
-
-
-# ---- streams
-
-
-def tail_events(tail: bytes) -> list[Event]:
-    start = tail.find(b"data:")
-    if start < 0:
-        return []
-    return [event for event in ChatDecoder().feed(tail[start:]) if isinstance(event, Stop | Usage)]
-
-
-class ChatDecoder:
-    __slots__ = ("_calls", "_reader", "_started", "finished")
-
-    def __init__(self) -> None:
-        self._reader = SseReader()
-        self._started = False
-        self._calls: set[int] = set()
-        self.finished = False
-
-    def feed(self, data: bytes) -> list[Event]:
-        events: list[Event] = []
-        try:
-            for frame in self._reader.feed(data):
-                if frame == b"[DONE]":
-                    self.finished = True
-                else:
-                    self._chunk(orjson.loads(frame), events)
-        except (FrameBroken, ValueError, KeyError, TypeError, AttributeError):
-            events.append(Failure("bad_upstream", "the model host's stream cannot be read"))
-        return events
-
-    def _chunk(self, value: dict[str, Any], events: list[Event]) -> None:
-        if value.get("error"):
-            error = value["error"]
-            events.append(Failure("bad_upstream", str(error.get("message") if isinstance(error, dict) else error)))
-            return
-        if not self._started:
-            self._started = True
-            events.append(Start(str(value.get("id") or "")))
-        choices = value.get("choices")
-        if choices:
-            delta = choices[0].get("delta") or {}
-            if delta.get("reasoning_content"):
-                events.append(Think(delta["reasoning_content"]))
-            if delta.get("content"):
-                events.append(Text(delta["content"]))
-            for call in delta.get("tool_calls") or ():
-                self._call(call, events)
-            if choices[0].get("finish_reason"):
-                events.append(_stop(choices[0]["finish_reason"]))
-        if value.get("usage"):
-            events.append(usage_of(value["usage"]))
-
-    def _call(self, call: dict[str, Any], events: list[Event]) -> None:
-        index = int(call.get("index") or 0)
-        function = call.get("function") or {}
-        if index not in self._calls:
-            self._calls.add(index)
-            events.append(CallStart(index, str(call.get("id") or f"call_{index}"), str(function.get("name") or "")))
-        if function.get("arguments"):
-            events.append(CallArgs(index, function["arguments"]))
-
-
-class ChatEncoder:
-    __slots__ = ("_head", "_include_usage", "_positions", "_stopped", "_usage", "failed")
-
-    def __init__(self, request: Request, answer_id: str) -> None:
-        head = {
-            "id": f"chatcmpl-{answer_id}", "object": "chat.completion.chunk", "created": int(time.time()),
-            "model": request.model,
-        }  # fmt: skip
-        self._head = orjson.dumps(head)[:-1]
-        self._include_usage = request.include_usage
-        self._positions: dict[int, int] = {}
-        self._stopped = False
-        self._usage: Usage | None = None
-        self.failed = False
-
-    def feed(self, events: list[Event]) -> bytes:
-        out: list[bytes] = []
-        for event in events:
-            if self.failed:
-                break
-            if isinstance(event, Text):
-                out.append(self._delta({"content": event.text}))
-            elif isinstance(event, Think):
-                out.append(self._delta({"reasoning_content": event.text}))
-            elif isinstance(event, CallArgs):
-                call = {"index": self._position(event.block), "function": {"arguments": event.text}}
-                out.append(self._delta({"tool_calls": [call]}))
-            elif isinstance(event, CallStart):
-                function = {"name": event.name, "arguments": ""}
-                call = {"index": self._position(event.block), "id": event.id, "type": "function", "function": function}
-                out.append(self._delta({"tool_calls": [call]}))
-            elif isinstance(event, Start):
-                out.append(self._delta({"role": "assistant", "content": ""}))
-            elif isinstance(event, Stop):
-                self._stopped = True
-                out.append(self._delta({}, _FROM_NEUTRAL[event.reason]))
-            elif isinstance(event, Usage):
-                self._usage = event
-            else:
-                self.failed = True
-                out.append(sse(render_error(event.code, event.message, None)[0]))
-        return b"".join(out)
-
-    def end(self, elapsed_seconds: float) -> bytes:
-        del elapsed_seconds
-        if self.failed:
-            return b""
-        if not self._stopped:
-            # Without this a cut answer would look like a finished one.
-            return sse(render_error("bad_upstream", "the model host hung up before the answer ended", None)[0])
-        done = sse(b"[DONE]")
-        usage = render_usage(self._usage) if self._include_usage else None
-        if usage is None:
-            return done
-        return sse(self._head + b',"choices":[],"usage":' + orjson.dumps(usage) + b"}") + done
-
-    def _position(self, index: int) -> int:
-        """Tool calls count from 0 on this wire, whatever numbers the other wire gave its blocks."""
-        return self._positions.setdefault(index, len(self._positions))
-
-    def _delta(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return sse(self._head + b',"choices":[' + orjson.dumps(choice) + b"]}")
-
-
-def decoder() -> ChatDecoder:
-    return ChatDecoder()
-
-
-def encoder(request: Request, answer_id: str) -> ChatEncoder:
-    return ChatEncoder(request, answer_id)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from crossload.lab import Lab
+
+
+# The same examples on every machine, and no deadlines: a busy neighbour is no failure. `CROSSLOAD_FUZZ=5000 pytest ...`
+# looks further, at random.
+settings.register_profile("house", deadline=None, derandomize=True, database=None)
+settings.register_profile("fuzz", deadline=None, database=None, max_examples=int(os.environ.get("CROSSLOAD_FUZZ") or 100))
+settings.load_profile("fuzz" if os.environ.get("CROSSLOAD_FUZZ") else "house")
 
 
 class OutsideWorld(AssertionError):

@@ -186,9 +186,11 @@ class Project:
         stage: str = "",
         only: str = "",
         dry_run: bool = False,
+        again: bool = False,
         told: Callable[[StepResult], None] = lambda _: None,
     ) -> RunReport:
-        """Perform the plan up to, not including, the cutover; or one stage, or the steps of one asset or step id."""
+        """Perform the plan up to, not including, the cutover; or one stage, or the steps of one asset or step id.
+        `again` repeats steps that are good already: a delta of the data, a new measurement of the link."""
         self._known_stage(stage)
         plan = self._fresh_plan()
 
@@ -199,7 +201,7 @@ class Project:
 
         if only and not any(chosen(step) for step in plan.steps):
             raise Invalid(f"no planned step or asset is called {only}", hint="`crossload status` lists them")
-        return self._perform("apply", plan.steps, chosen, dry_run, told)
+        return self._perform("apply", plan.steps, chosen, dry_run, told, again=again)
 
     def cutover(self, *, dry_run: bool = False, told: Callable[[StepResult], None] = lambda _: None) -> RunReport:
         """Mirror, canary, drill, ramp, freeze, last delta, switch."""
@@ -265,11 +267,12 @@ class Project:
     def _perform(
         self, verb: str, steps: Sequence[Step], chosen: Callable[[Step], bool], dry_run: bool,
         told: Callable[[StepResult], None],
+        *, again: bool = False,
     ) -> RunReport:  # fmt: skip
         with self._changing(verb) as ledger:
             if ledger.setting(COMMITTED) and verb == "cutover":
                 raise Refused("this migration is committed; there is nothing left to cut over")
-            return self._run(ledger, self.inventory(), told).apply(steps, chosen, dry_run=dry_run)
+            return self._run(ledger, self.inventory(), told).apply(steps, chosen, dry_run=dry_run, again=again)
 
     def _run(self, ledger: Ledger, inventory: Inventory, told: Callable[[StepResult], None]) -> Run:
         world = wiring.CloudWorld(self.migration, inventory, ledger, self.progress)

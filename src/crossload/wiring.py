@@ -139,31 +139,23 @@ class CloudWorld:
         return self._port(place, "models")
 
     def identity(self, place: str, port: str = "") -> Identity:
-        """`port` asks the provider that answers this port of the place: a database has roles of its own."""
-        if not port:
-            return self._port(place, "identity")
-        service = self._place(place).service(port)
-        settings = Settings(self._place(place), service.connection, self._environment)
-        return provider(service.provider).open("identity", settings)
+        return self._of(place, port, "identity")
 
     def account(self, place: str) -> Account:
         return self._port(place, "account")
 
-    def policy(self, place: str) -> Policy:
-        return self._port(place, "policy")
+    def policy(self, place: str, port: str = "") -> Policy:
+        return self._of(place, port, "policy")
 
-    def probe(self, place: str) -> Probe:
-        return self._port(place, "probe")
+    def probe(self, place: str, port: str = "") -> Probe:
+        return self._of(place, port, "probe")
 
     def agents(self, place: str) -> Agents:
         return self._port(place, "agents")
 
     def code(self, place: str, port: str = "store") -> Code:
         """How app code reaches this port of the place."""
-        service = self._place(place).service(port)
-        return provider(service.provider).open(
-            "code", Settings(self._place(place), service.connection, self._environment)
-        )
+        return self._of(place, port, "code")
 
     def infra(self, place: str) -> Infra:
         return self._port(place, "infra")
@@ -172,14 +164,19 @@ class CloudWorld:
         state = self._ledger.state(step)
         return state.data if state is not None and state.data else None
 
-    def offers(self, place: str, port: str) -> bool:
-        return port in provider(self._place(place).service(port).provider).ports
-
     def _place(self, place: str) -> Place:
         found = self.migration.places.get(place)
         if found is None:
             raise Invalid(f"no place is called {place}", hint=f"places: {', '.join(self.migration.places)}")
         return found
+
+    def _of(self, place: str, port: str, wanted: str) -> Any:
+        """`wanted` of the provider that answers `port` there: a database has roles and rights of its own."""
+        if not port:
+            return self._port(place, wanted)
+        service = self._place(place).service(port)
+        settings = Settings(self._place(place), service.connection, self._environment)
+        return provider(service.provider).open(wanted, settings)
 
     def _port(self, place: str, port: str, identity: str = "") -> Any:
         key = (place, port, identity)

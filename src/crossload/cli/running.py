@@ -40,12 +40,15 @@ def finish(report: Any, as_json: bool, *, failing: int = FAILED) -> None:
 @dry_option
 @click.option("--stage", default="", help="Only this one of the ten steps.")
 @click.option("--only", default="", metavar="ID", help="Only this asset (dataset:docs) or step id.")
-def apply_command(path: Path, as_json: bool, quiet: bool, dry_run: bool, stage: str, only: str) -> None:
+@click.option("--again", is_flag=True, help="Also repeat what is good: a delta of the data, a new measurement.")
+def apply_command(
+    path: Path, as_json: bool, quiet: bool, dry_run: bool, stage: str, only: str, again: bool
+) -> None:
     """Perform the plan up to, not including, the cutover.
 
     Safe to stop and to run again: what arrived is not sent again, what is half done is finished."""
     opened = project(path, quiet=quiet)
-    finish(opened.apply(stage=stage, only=only, dry_run=dry_run, told=say_result), as_json)
+    finish(opened.apply(stage=stage, only=only, dry_run=dry_run, again=again, told=say_result), as_json)
 
 
 @click.command("verify")

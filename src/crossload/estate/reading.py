@@ -23,6 +23,7 @@ Location = tuple[str | int, ...]
 _LITERAL = re.compile(r"'([^']+)'")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlevel = 2  # a few lines of YAML can unfold to billions of values
 # Names of connection settings that hold secrets, before any `@identity`; an address may hold one too.
 _SECRET_NAME = re.compile(r"(^|_)(password|passwd|secret|token|key|passphrase|credential)$")
 _SECRET_IN_URL = re.compile(r"://[^/@:\s]*:[^/@\s]+@")
@@ -37,7 +38,7 @@ def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
         hint = "run `crossload init` to write one, or name it with --file"
         return None, [Diagnostic.error("XL100", f"cannot read the migration file: {error}", subject=subject, hint=hint)]
     try:
-        root, value = _parse(text)
+        parsed = _parse(text, subject)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -51,10 +52,9 @@ def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
     except (ValueError, AttributeError, TypeError, OverflowError) as error:
         # PyYAML's own constructors stumble over dates, numbers and tags that only look like ones.
         return None, [_not_yaml(subject, f"a value is not what its tag or form says: {error}", 1, 1)]
-    if root is None:
+    if parsed is None:
         return None, [Diagnostic.error("XL102", "the file is empty", subject=subject, hint="run `crossload init`")]
-    positions = dict(_positions(root, (), set()))
-    problems = list(_duplicate_keys(root, subject, set()))
+    value, positions, problems = parsed
     migration: Migration | None = None
     try:
         migration = Migration(MigrationFile.model_validate(value), path)
@@ -66,14 +66,17 @@ def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
     return (None if errors_in(problems) else migration), problems
 
 
-def _parse(text: str) -> tuple[yaml.Node | None, Any]:
-    """The tree with its marks, and the plain value."""
+def _parse(text: str, subject: str) -> tuple[Any, dict[Location, Position], list[Diagnostic]] | None:
+    """The plain value, where everything stands, and keys given twice. None when there is nothing in the file."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is None:
-        return None, None
+        return None
+    # Before the value is made: that writes the keys of merges (`<<`) into the tree.
+    positions = dict(_positions(root, (), set()))
+    problems = list(_duplicate_keys(root, subject, set()))
     loader = yaml.SafeLoader("")
     try:
-        return root, loader.construct_document(root)
+        return loader.construct_document(root), positions, problems
     finally:
         loader.dispose()
 
@@ -149,7 +152,7 @@ def _diagnostic(item: ErrorDetails, positions: dict[Location, Position], subject
     shown = _SHORT.repr(item.get("input"))
     hint = _describe(location)
     if item["type"] == "literal_error":
-        hint = _nearest(str(item.get("input")), _LITERAL.findall(item["msg"]), "one of: ")
+        hint = _nearest(shown.strip("'\""), _LITERAL.findall(item["msg"]), "one of: ")
     return Diagnostic.error(
         "XL112", f"`{dotted}`: {item['msg'].lower()} (got {shown})", subject=subject, line=line, column=column,
         hint=hint,

@@ -30,7 +30,7 @@ from crossload.steps.step import Facts, Planned, Step
 NAME = "cutover"
 _DRILL_PERCENT = 50
 _DRILL_REQUESTS = 12
-_NOISE_SHARE = 0.1
+_NOISE_SHARE = 0.2
 
 
 def plan(migration: Migration, facts: Facts) -> Planned:

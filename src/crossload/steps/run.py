@@ -52,14 +52,18 @@ class Run:
         self._world = world
         self._told = told
 
-    def apply(self, steps: Sequence[Step], chosen: Chosen = lambda _: True, *, dry_run: bool = False) -> RunReport:
-        """Perform what is not good yet, in order. A failed step holds back only those that wait for it."""
+    def apply(
+        self, steps: Sequence[Step], chosen: Chosen = lambda _: True, *, dry_run: bool = False, again: bool = False
+    ) -> RunReport:
+        """Perform what is not good yet, in order; with `again` also what is. A failed step holds back only those that
+        wait for it."""
         report = RunReport()
         states = self._ledger.states()
         blocked: dict[str, str] = {}
         for step in in_order(steps):
             state = states.get(step.id)
-            if state is not None and state.state == "good" and state.work in ("", step.digest):
+            good = state is not None and state.state == "good" and state.work in ("", step.digest)
+            if good and not (again and chosen(step)):
                 if chosen(step):
                     self._tell(report, StepResult(step, "kept", "already good"))
                 continue

@@ -19,7 +19,8 @@ ROWS: dict[str, tuple[str, str, str, str, int]] = {
     "no row at all": (S3 + "s3.get_bucket_policy(Bucket='b')", "error", "XL701", "s3.get_bucket_policy", 3),
     "row that says why not": (CHAT + "b.invoke_model(modelId='m', body='')", "error", "XL701", "invoke_model", 3),
     "service without a target": (
-        "import boto3\nboto3.client('sqs').send_message(QueueUrl='q', MessageBody='m')", "warning", "XL702", "queue.send", 2,
+        "import boto3\nboto3.client('sqs').send_message(QueueUrl='q', MessageBody='m')",
+        "warning", "XL702", "queue.send", 2,
     ),
     "keyword without a form": (
         S3 + "s3.get_object(Bucket='b', Key='k', VersionId='1')", "error", "XL703", "VersionId", 3,
@@ -31,7 +32,8 @@ ROWS: dict[str, tuple[str, str, str, str, int]] = {
         S3 + "s3.upload_file('f', 'b', 'k', None, print)", "error", "XL703", "Callback", 3,
     ),
     "keyword that is lost": (
-        S3 + "s3.put_object(Bucket='b', Key='k', Body=b'', StorageClass='GLACIER')", "warning", "XL704", "StorageClass", 3,
+        S3 + "s3.put_object(Bucket='b', Key='k', Body=b'', StorageClass='GLACIER')",
+        "warning", "XL704", "StorageClass", 3,
     ),
     "loss of the target": (
         S3 + "s3.delete_objects(Bucket='b', Delete={'Objects': []})", "note", "XL704", "one object a request", 3,
@@ -48,12 +50,15 @@ ROWS: dict[str, tuple[str, str, str, str, int]] = {
         "note", "XL707", "region_name", 2,
     ),
     "only a name": ("def f(s3):\n    s3.get_object(Bucket='b', Key='k')", "warning", "XL709", "only names", 2),
-    "only a type": ("def f(c: S3Client):\n    c.get_object(Bucket='b', Key='k')", "warning", "XL709", "nothing here makes", 2),
+    "only a type": (
+        "def f(c: S3Client):\n    c.get_object(Bucket='b', Key='k')", "warning", "XL709", "nothing here makes", 2,
+    ),
     "resource interface": (
         "import boto3\nboto3.resource('s3').Bucket('b').upload_file('f', 'k')", "error", "XL712", "resource", 2,
     ),
     "paginator without a row": (
-        S3 + "s3.get_paginator('list_object_versions').paginate(Bucket='b')", "error", "XL701", "list_object_versions", 3,
+        S3 + "s3.get_paginator('list_object_versions').paginate(Bucket='b')",
+        "error", "XL701", "list_object_versions", 3,
     ),
 }  # fmt: skip
 

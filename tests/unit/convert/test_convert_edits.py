@@ -20,7 +20,10 @@ Project = Callable[[Mapping[str, str]], Path]
 USE = "\n\ndef go():\n    return s3.get_object(Bucket='b', Key='k')\n"
 
 
-@given(st.binary(max_size=60), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 8), st.binary(max_size=5)), max_size=6))
+@given(
+    st.binary(max_size=60),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 8), st.binary(max_size=5)), max_size=6),
+)
 def test_apply_keeps_everything_else(source: bytes, raw: list[tuple[int, int, bytes]]) -> None:
     edits: list[Edit] = []
     at = 0
@@ -70,7 +73,8 @@ SITES = {
     ),
     "imported function": (
         '"""Text."""\nfrom boto3 import client\n\ns3 = client(\n    "s3",\n)' + USE,
-        '"""Text."""\nfrom boto3 import client\nimport crossload_portable\n\ns3 = crossload_portable.client(\n    "s3",\n)' + USE,
+        '"""Text."""\nfrom boto3 import client\nimport crossload_portable\n\n'
+        's3 = crossload_portable.client(\n    "s3",\n)' + USE,
     ),
     "session": (
         'from boto3 import Session\ns3 = Session(profile_name="p").client("s3")' + USE,
@@ -83,7 +87,8 @@ SITES = {
         '    return crossload_portable.client("s3")\n\n\ns3 = make()' + USE,
     ),
     "partial": (
-        'import boto3\nfrom functools import partial\n\nmake = partial(boto3.client, region_name="x")\ns3 = make("s3")' + USE,
+        'import boto3\nfrom functools import partial\n\nmake = partial(boto3.client, region_name="x")\ns3 = make("s3")'
+        + USE,
         "from functools import partial\nimport crossload_portable\n\n"
         'make = partial(crossload_portable.client, region_name="x")\ns3 = make("s3")' + USE,
     ),
@@ -94,7 +99,8 @@ SITES = {
     "Windows line ends": (
         ('import os\nimport boto3\ns3 = boto3.client("s3")\nq = boto3.client("sqs")' + USE).replace("\n", "\r\n"),
         (
-            'import os\nimport boto3\nimport crossload_portable\ns3 = crossload_portable.client("s3")\nq = boto3.client("sqs")' + USE
+            "import os\nimport boto3\nimport crossload_portable\n"
+            's3 = crossload_portable.client("s3")\nq = boto3.client("sqs")' + USE
         ).replace("\n", "\r\n"),
     ),
 }
@@ -122,7 +128,8 @@ PACKAGE = {
     "app/clients.py": "import boto3\n\n\ndef make(service):\n    return boto3.client(service)\n",
     "app/deep/__init__.py": "",
     "app/deep/store.py": "import boto3\n\nfrom ..clients import make\n\ns3 = boto3.client('s3')\nq = make('sqs')\n"
-    "s3.head_object(Bucket='b', Key='k')\nmake('s3').get_object(Bucket='b', Key='k')\nq.send_message(QueueUrl='q', MessageBody='')\n",
+    "s3.head_object(Bucket='b', Key='k')\nmake('s3').get_object(Bucket='b', Key='k')\n"
+    "q.send_message(QueueUrl='q', MessageBody='')\n",
     "app/queue.py": "import boto3\nq = boto3.client('sqs')\nq.send_message(QueueUrl='q', MessageBody='')\n",
     "tests/test_store.py": "import boto3\nfrom app.deep import store\n\ndef test_it():\n"
     "    boto3.client('s3').put_object(Bucket='b', Key='k', Body=b'')\n",
@@ -134,7 +141,12 @@ def test_a_package_gets_one_adapter(project: Project, reading: Reading, writings
     root = project(PACKAGE)
     before = {path: sha256_of(path.read_bytes()) for path in root.rglob("*") if path.is_file()}
     conversion = convert(root, reading, writings)
-    assert set(conversion.after) == {"app/clients.py", "app/deep/store.py", "app/crossload_portable.py", "requirements.txt"}
+    assert set(conversion.after) == {
+        "app/clients.py",
+        "app/deep/store.py",
+        "app/crossload_portable.py",
+        "requirements.txt",
+    }
     assert conversion.after["app/clients.py"].startswith(b"from . import crossload_portable\n")
     store = conversion.after["app/deep/store.py"].decode()
     assert "from ..clients import make\nfrom .. import crossload_portable\n" in store and "import boto3" not in store
@@ -146,14 +158,18 @@ def test_a_package_gets_one_adapter(project: Project, reading: Reading, writings
     ]
 
 
-def test_no_adapter_method_for_what_only_tests_call(project: Project, reading: Reading, writings: list[Writing]) -> None:
+def test_no_adapter_method_for_what_only_tests_call(
+    project: Project, reading: Reading, writings: list[Writing]
+) -> None:
     adapter = convert(project(PACKAGE), reading, writings).after["app/crossload_portable.py"].decode()
     assert "def get_object" in adapter and "def head_object" in adapter
     for absent in ("def put_object", "def converse", "class ChatClient", "class Chat", "def copy_object", "SQS"):
         assert absent not in adapter
 
 
-def test_the_diff_is_one_that_git_applies(project: Project, reading: Reading, writings: list[Writing], tmp_path: Path) -> None:
+def test_the_diff_is_one_that_git_applies(
+    project: Project, reading: Reading, writings: list[Writing], tmp_path: Path
+) -> None:
     root = project(PACKAGE)
     conversion = convert(root, reading, writings)
     (tmp_path / "it.diff").write_text(conversion.diff, encoding="utf-8")
@@ -196,7 +212,9 @@ def test_requirements_that_are_there_already(project: Project, reading: Reading,
     assert "requirements.txt" not in convert(project(files), reading, writings).after
 
 
-def test_without_a_list_of_requirements_they_are_named(project: Project, reading: Reading, writings: list[Writing]) -> None:
+def test_without_a_list_of_requirements_they_are_named(
+    project: Project, reading: Reading, writings: list[Writing]
+) -> None:
     files = {name: text for name, text in PACKAGE.items() if name != "requirements.txt"}
     conversion = convert(project(files), reading, writings)
     assert any(item.code == "XL708" and "google-cloud-storage" in item.summary for item in conversion.diagnostics)

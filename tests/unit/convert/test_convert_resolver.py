@@ -32,7 +32,8 @@ TRACED: dict[str, tuple[dict[str, str], list[str]]] = {
         ["bedrock-runtime.converse/flow", "s3.put_object/flow"],
     ),
     "factory with a cache": (
-        {"a.py": "import boto3\n_c = {}\ndef make(n):\n    if n not in _c:\n        _c[n] = boto3.client(n)\n    return _c[n]\n"
+        {"a.py": "import boto3\n_c = {}\ndef make(n):\n    if n not in _c:\n"
+                 "        _c[n] = boto3.client(n)\n    return _c[n]\n"
                  "make('s3').get_object(Bucket='b', Key='k')"},
         ["s3.get_object/flow"],
     ),
@@ -71,7 +72,8 @@ TRACED: dict[str, tuple[dict[str, str], list[str]]] = {
         ["s3.get_object/flow"],
     ),
     "property and lru_cache": (
-        {"a.py": "import boto3, functools\n@functools.lru_cache(maxsize=None)\ndef c():\n    return boto3.client('s3')\n"
+        {"a.py": "import boto3, functools\n@functools.lru_cache(maxsize=None)\n"
+                 "def c():\n    return boto3.client('s3')\n"
                  "class A:\n    @property\n    def s3(self):\n        return c()\n    def go(self):\n"
                  "        self.s3.get_object(Bucket='b', Key='k')"},
         ["s3.get_object/flow"],
@@ -108,7 +110,8 @@ TRACED: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "package, relative and star imports": (
         {"p/__init__.py": "", "p/c.py": "import boto3\ns3 = boto3.client('s3')\n",
-         "p/a.py": f"from .c import s3\n{GET}", "p/b.py": f"from .c import *\n{GET}", "p/d.py": "from . import c\nc." + GET},
+         "p/a.py": f"from .c import s3\n{GET}", "p/b.py": f"from .c import *\n{GET}",
+         "p/d.py": "from . import c\nc." + GET},
         ["s3.get_object/flow"] * 3,
     ),
     "bound method under another name": (
@@ -116,11 +119,13 @@ TRACED: dict[str, tuple[dict[str, str], list[str]]] = {
         ["s3.get_object/flow", "s3.get_object/flow"],
     ),
     "method handed to a pool": (
-        {"a.py": "import boto3\ndef go(pool):\n    s3 = boto3.client('s3')\n    pool.submit(s3.get_object, Bucket='b', Key='k')"},
+        {"a.py": "import boto3\ndef go(pool):\n    s3 = boto3.client('s3')\n"
+                 "    pool.submit(s3.get_object, Bucket='b', Key='k')"},
         ["s3.get_object/flow"],
     ),
     "paginator": (
-        {"a.py": "import boto3\np = boto3.client('s3').get_paginator('list_objects_v2')\nfor page in p.paginate(Bucket='b'):\n    pass"},
+        {"a.py": "import boto3\np = boto3.client('s3').get_paginator('list_objects_v2')\n"
+                 "for page in p.paginate(Bucket='b'):\n    pass"},
         ["s3.list_objects_v2/flow"],
     ),
     "type annotation only": (
@@ -179,7 +184,10 @@ def test_a_vendored_sdk_does_not_hide_the_real_one(project: Project, reading: Re
 
 def test_endless_inference_ends(project: Project, reading: Reading) -> None:
     """Functions that call each other with ever new arguments, each reaching the others."""
-    many = [f"def f{n}(x, y):\n    return " + " or ".join(f"f{m}(y, f{(m + n) % 30}(x, y))" for m in range(30)) for n in range(30)]
+    many = [
+        f"def f{n}(x, y):\n    return " + " or ".join(f"f{m}(y, f{(m + n) % 30}(x, y))" for m in range(30))
+        for n in range(30)
+    ]
     program = "import boto3\n" + "\n".join(many) + "\nf0(1, 2).get_object(Bucket='b', Key='k')\n"
     program += "boto3.client('s3').get_object(Bucket='b', Key='k')\n"
     found = scan(project({"a.py": program}), reading)
@@ -218,7 +226,9 @@ def test_keywords_of_mappings(project: Project, reading: Reading) -> None:
 
 
 def test_places_count_from_one_and_broken_files_are_named(project: Project, reading: Reading) -> None:
-    found = scan(project({"a.py": f"import boto3\ns3 = boto3.client('s3')\n  \nx = {GET}\n", "b.py": "def (:\n"}), reading)
+    found = scan(
+        project({"a.py": f"import boto3\ns3 = boto3.client('s3')\n  \nx = {GET}\n", "b.py": "def (:\n"}), reading
+    )
     assert [(call.line, call.column) for call in found.calls] == [(4, 5)]
     assert [(item.code, item.subject, item.line) for item in found.problems] == [("XL710", "b.py", 1)]
 

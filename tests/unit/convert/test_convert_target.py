@@ -253,9 +253,13 @@ def test_listing_pages_prefixes_and_tokens(s3: Any) -> None:
     assert [item["Key"] for item in page["Contents"]] == names[:7]
     assert page["CommonPrefixes"] == [{"Prefix": "list/sub/"}] and page["KeyCount"] == 8
     assert "Contents" not in s3.list_objects_v2(Bucket="docs", Prefix="none/")
-    pages = list(s3.get_paginator("list_objects_v2").paginate(Bucket="docs", Prefix="list/", PaginationConfig={"PageSize": 4}))
+    pages = list(
+        s3.get_paginator("list_objects_v2").paginate(Bucket="docs", Prefix="list/", PaginationConfig={"PageSize": 4})
+    )
     assert [item["Key"] for one in pages for item in one.get("Contents", [])] == names
-    first = s3.get_paginator("list_objects_v2").paginate(Bucket="docs", Prefix="list/", PaginationConfig={"MaxItems": 3})
+    first = s3.get_paginator("list_objects_v2").paginate(
+        Bucket="docs", Prefix="list/", PaginationConfig={"MaxItems": 3}
+    )
     assert [item["Key"] for one in first for item in one["Contents"]] == names[:3]
     after = s3.list_objects_v2(Bucket="docs", Prefix="list/", StartAfter="list/05")
     assert [item["Key"] for item in after["Contents"]] == names[6:]
@@ -309,7 +313,9 @@ ASK = {"modelId": "m-1", "messages": [{"role": "user", "content": [{"text": "hel
 
 def test_converse(chat: Any) -> None:
     answer = chat.converse(
-        **ASK, system=[{"text": "short"}], inferenceConfig={"maxTokens": 9, "temperature": 0.0, "topP": 0.5, "stopSequences": ["x"]}
+        **ASK,
+        system=[{"text": "short"}],
+        inferenceConfig={"maxTokens": 9, "temperature": 0.0, "topP": 0.5, "stopSequences": ["x"]},
     )
     assert answer["output"]["message"]["content"][0]["text"] == "Grüße, 世界"
     assert answer["stopReason"] == "max_tokens"
@@ -362,7 +368,9 @@ def test_refusals(chat: Any, status: int, code: str) -> None:
     assert len(Model.asked) == 1
 
 
-def test_a_busy_model_is_asked_again(chat: Any) -> None:
+def test_a_busy_model_is_asked_again(chat: Any, adapter: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(adapter.time, "sleep", waits.append)
     Model.refusals[:] = [429, 503]
     assert chat.converse(**ASK)["stopReason"] == "max_tokens"
     assert len(Model.asked) == 3
@@ -370,6 +378,7 @@ def test_a_busy_model_is_asked_again(chat: Any) -> None:
     with pytest.raises(ClientError) as error:
         chat.converse(**ASK)
     assert code_of(error) == ("ThrottlingException", 429)
+    assert waits == [0.4, 0.8, 0.4, 0.8, 1.6]
 
 
 @pytest.mark.parametrize(

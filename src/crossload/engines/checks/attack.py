@@ -126,7 +126,7 @@ def _run(attack: Attack, counted: _Counted, scene: Scene, tools: AttackTools, us
     if silent:
         # A server that fell over has not said no.
         return result(ERROR, f"no refusal but {silent[0]}", control, tuple(answers))
-    return result(BLOCKED, f"{len(answers)} of {len(answers)} requests refused", control, tuple(answers))
+    return result(BLOCKED, f"none of {len(answers)} requests got through", control, tuple(answers))
 
 
 def _granted(item: Try, answer: ProbeAnswer) -> bool:

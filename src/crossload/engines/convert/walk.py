@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tree_sitter import Node
 
+from crossload.engines.convert.calls import ADAPTER_MODULE
 from crossload.engines.convert.index import (
     SIZE_LIMIT_BYTES,
     Binding,
@@ -41,7 +42,9 @@ def build_index(root: Path, sdk_modules: frozenset[str] = frozenset()) -> Index:
         file = File(relative, dotted, package, source, parse(source))
         index.files[relative] = file
         index.modules[dotted] = file
-        index_file(file, index)
+        # The adapter's own calls are not the application's: they would crowd out its callers.
+        if path.stem != ADAPTER_MODULE:
+            index_file(file, index)
     return index
 
 

@@ -50,10 +50,8 @@ def service(settings: Settings) -> BlobServiceClient:
                 endpoint(settings),
                 credential=credential(settings),
                 transport=RequestsTransport(session=session, session_owner=True),
-                # The SDK's own default waits 15 s before it tries again once.
-                retry_policy=ExponentialRetry(
-                    initial_backoff=1, increment_base=2, retry_total=1, random_jitter_range=1
-                ),
+                # Whoever is patient wraps this store; the SDK's own default would wait 15 s before its first retry.
+                retry_policy=ExponentialRetry(0, 1, retry_total=1, random_jitter_range=0),
                 connection_timeout=5,
                 read_timeout=120,
                 # One write is one request, and one read too: who wants parts says so.

@@ -11,6 +11,8 @@ PROVIDER = Provider(
     ports={
         "vectors": f"{_ROOM}.vectors:open_vectors",
         "identity": f"{_ROOM}.identity:open_identity",
+        "policy": f"{_ROOM}.policy:open_policy",
+        "probe": f"{_ROOM}.probe:open_probe",
         "account": f"{_ROOM}.inventory:open_account",
     },
 )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import html
 import ipaddress
+import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import settings
@@ -19,7 +24,9 @@ if TYPE_CHECKING:
 # The same examples on every machine, and no deadlines: a busy neighbour is no failure. `CROSSLOAD_FUZZ=5000 pytest ...`
 # looks further, at random.
 settings.register_profile("house", deadline=None, derandomize=True, database=None)
-settings.register_profile("fuzz", deadline=None, database=None, max_examples=int(os.environ.get("CROSSLOAD_FUZZ") or 100))
+settings.register_profile(
+    "fuzz", deadline=None, database=None, max_examples=int(os.environ.get("CROSSLOAD_FUZZ") or 100)
+)
 settings.load_profile("fuzz" if os.environ.get("CROSSLOAD_FUZZ") else "house")
 
 
@@ -93,3 +100,33 @@ def helpdesk(lab: Lab) -> Lab:
 def repository() -> Path:
     """The checkout these tests belong to."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def secrets_in() -> Callable[[Path, Mapping[str, str]], list[str]]:
+    """secrets_in(folder, {name: value}): where a secret's value stands in any file below, in whatever dress.
+
+    The test that runs a migration calls it over workspace, logs and report with the values it handed in."""
+    return _secrets_in
+
+
+def _secrets_in(folder: Path, secrets: Mapping[str, str]) -> list[str]:
+    forms: dict[bytes, str] = {}
+    for name, value in secrets.items():
+        if len(value) < 6:
+            raise ValueError(f"{name} is too short to be told from other words")
+        shapes = {value, quote(value), quote(value, safe=""), json.dumps(value)[1:-1], html.escape(value), value[::-1]}
+        for shape in shapes:
+            forms[shape.encode()] = name
+            forms[shape.encode("utf-16-le")] = name
+        for offset in range(3):  # base64 of a text that holds the value, wherever it begins
+            inner = base64.b64encode(b"\0" * offset + value.encode())
+            forms[inner[4 if offset else 0 : -4]] = name
+    found: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            if data[:2] == b"\x1f\x8b":
+                data += gzip.decompress(data)
+            found += [f"{path.relative_to(folder)}: {name}" for form, name in forms.items() if form and form in data]
+    return sorted(set(found))

@@ -31,8 +31,8 @@ from crossload.steps.step import Facts, Step
 
 __all__ = [
     "BadFile", "CrossloadError", "Diagnostic", "Evidence", "Inventory", "Plan", "Project", "Quiet", "RunReport",
-    "StepResult", "check_file", "doctor", "draft_file", "json_schema", "lab_main", "lab_places", "open_project",
-    "play_demo", "schema_text", "stage_names", "support_matrix",
+    "StepResult", "StepStatus", "check_file", "doctor", "draft_file", "json_schema", "lab_main", "lab_places",
+    "open_project", "play_demo", "schema_text", "stage_names", "support_matrix",
 ]  # fmt: skip
 
 COMMITTED = "committed"
@@ -240,6 +240,20 @@ class Project:
             run = self._run(ledger, self.inventory(), told)
             return run.undo(plan.steps, lambda step: step.stage in wanted, dry_run=dry_run)
 
+    def write_code(self) -> list[Evidence]:
+        """Put the converted code into the working tree, if it is as it was when it was scanned. Raises Refused when
+        it is not, or when nothing was converted yet."""
+        plan = self._fresh_plan()
+        with self._changing("apply --write") as ledger:
+            states = ledger.states()
+            steps = [s for s in plan.steps if (s.stage, s.action) == ("conversion", "rewrite")]
+            ready = [s for s in steps if s.id in states and states[s.id].state == "good"]
+            if not ready:
+                raise Refused("no converted code is there to write", hint="run `crossload apply --stage conversion`")
+            world = wiring.CloudWorld(self.migration, self.inventory(), ledger, self.progress)
+            outcomes = [(step, wiring.write_code(step, world)) for step in ready]
+            return [ledger.record(step.stage, step.id, step.asset, "note", outcome) for step, outcome in outcomes]
+
     def commit(self) -> Evidence:
         """End the right to roll back. Raises Refused unless every cutover step is good."""
         plan = self._fresh_plan()
@@ -411,4 +425,5 @@ def doctor() -> list[dict[str, str]]:
 
 
 def schema_text() -> str:
+    """JSON Schema of the migration file as text, for a file beside it."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

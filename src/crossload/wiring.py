@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from crossload.estate.asset import Inventory
+from crossload.estate.evidence import Outcome
 from crossload.estate.migration import Migration
 from crossload.estate.place import Place
 from crossload.estate.secret import read_env_file
@@ -26,8 +27,8 @@ from crossload.ports.provider import Provider, Settings
 from crossload.ports.retrying import RetryingStore, RetryPolicy
 from crossload.ports.store import Store
 from crossload.ports.vectors import Vectors
-from crossload.ports.world import Progress
-from crossload.steps.step import Stage
+from crossload.ports.world import Progress, World
+from crossload.steps.step import Stage, Step
 
 # The ten steps of the guide, in its order.
 STAGES = (
@@ -48,6 +49,13 @@ PROVIDERS: Mapping[str, str] = {
 
 def stage(name: str) -> Stage:
     return cast(Stage, importlib.import_module(f"crossload.stages.{name}"))
+
+
+def write_code(step: Step, world: World) -> Outcome:
+    """The conversion's fifth verb: its result into the user's working tree, only when asked for."""
+    from crossload.stages import conversion
+
+    return conversion.write(step, world)
 
 
 class Stages(Mapping[str, Stage]):

@@ -50,7 +50,13 @@ def test_every_door_is_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["import socket", "from http.client import HTTPConnection", "def f():\n    import httpx", "from urllib import request"]
+    "code",
+    [
+        "import socket",
+        "from http.client import HTTPConnection",
+        "def f():\n    import httpx",
+        "from urllib import request",
+    ],
 )
 def test_a_planted_socket_is_found(code: str) -> None:
     assert wires(Source("engines/mover/planted.py", "planted", code, ast.parse(code)))

@@ -28,7 +28,11 @@ PLANTS = [
     ("providers do not import each other", "providers/local/planted.py", "crossload.providers.postgres"),
     ("only wiring imports providers", "api_planted_inside/planted.py", "crossload.providers.local"),
     ("only wiring imports providers", "engines/mover/planted_provider.py", "crossload.providers.local"),
-    ("providers and conformance know no plan and no ledger", "providers/local/planted_ledger.py", "crossload.ledger.lock"),
+    (
+        "providers and conformance know no plan and no ledger",
+        "providers/local/planted_ledger.py",
+        "crossload.ledger.lock",
+    ),
     ("providers and conformance know no plan and no ledger", "conformance/planted_plan.py", "crossload.steps.plan"),
     ("the lab imports no other room", "lab/planted.py", "crossload.estate.digest"),
     ("the lab imports no other room", "lab/planted_port.py", "crossload.ports.errors"),

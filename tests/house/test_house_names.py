@@ -21,7 +21,10 @@ ORDINARY = {"local"}
 MAY_KNOW = ("providers/", "lab/", "conformance/", "engines/gateway/wire/", "wiring.py", "cli/demo.py")
 # (file, enclosing function or class) -> why a provider's name stands there.
 ALLOWED = {
-    ("estate/migration.py", "PlaceSection"): "the published schema names examples of providers to people who write the file",
+    (
+        "estate/migration.py",
+        "PlaceSection",
+    ): "the published schema names examples of providers to people who write the file",
     ("api.py", "doctor"): "names the packages of the extras, which are what a person has to install",
 }
 JUNK = {"util", "utils", "common", "helper", "helpers", "manager", "managers", "misc", "core", "base", "stuff", "lib"}
@@ -44,7 +47,10 @@ def offences(source: Source) -> Iterator[tuple[tuple[str, str], str]]:
     for line, text in said(source.tree):
         found = words(text) & provider_names()
         if found:
-            yield (source.path, enclosing(source, line)), f"{source.path}:{line}: {', '.join(sorted(found))} in {text[:60]!r}"
+            yield (
+                (source.path, enclosing(source, line)),
+                f"{source.path}:{line}: {', '.join(sorted(found))} in {text[:60]!r}",
+            )
 
 
 def test_no_providers_name_where_it_does_not_belong() -> None:
@@ -58,7 +64,7 @@ def test_no_providers_name_where_it_does_not_belong() -> None:
     "code",
     [
         'x = "s3"', 'if place.provider == "aws": pass', "def open_gcs(): pass", "class S3Store: pass", "import boto3",
-        "x.bedrock_client", 'f(provider="x", use_vertex=True)', 'f"https://{x}.amazonaws.com/s3/"', "from google.cloud import x",
+        "x.bedrock_client", 'f(provider="x", use_vertex=True)', 'f"https://{x}/s3/"', "from google.cloud import x",
         "def f(azure): pass", 'x = {"AWS_PROFILE": 1}',
     ],
 )  # fmt: skip
@@ -67,7 +73,9 @@ def test_a_planted_name_is_found(code: str) -> None:
     assert list(offences(planted))
 
 
-@pytest.mark.parametrize("code", ['"""Like S3 and GCS."""', "x = 1  # as aws does", "paws = laws = 'jaws'", "def f():\n    '''aws'''"])
+@pytest.mark.parametrize(
+    "code", ['"""Like S3 and GCS."""', "x = 1  # as aws does", "paws = laws = 'jaws'", "def f():\n    '''aws'''"]
+)
 def test_prose_and_other_words_may_say_it(code: str) -> None:
     assert not list(offences(Source("engines/x.py", "x", code, ast.parse(code))))
 
@@ -82,7 +90,9 @@ def test_every_provider_of_the_table_is_a_folder_and_the_other_way_round() -> No
 
 def test_no_room_for_junk() -> None:
     parts = {part for source in sources() for part in source.path.removesuffix(".py").split("/")}
-    parts |= {path.stem for path in (REPOSITORY / "tests").rglob("*.py")} | {path.stem for path in REPOSITORY.glob("scripts/*")}
+    parts |= {path.stem for path in (REPOSITORY / "tests").rglob("*.py")} | {
+        path.stem for path in REPOSITORY.glob("scripts/*")
+    }
     assert {part for part in parts if part.strip("_") in JUNK} == set()
 
 

@@ -54,7 +54,9 @@ def test_the_four_verbs_with_their_signatures(name: str) -> None:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_the_verbs_come_in_their_order(name: str) -> None:
-    order = [node.name for node in source_of(name).tree.body if isinstance(node, ast.FunctionDef) and node.name in VERBS]
+    order = [
+        node.name for node in source_of(name).tree.body if isinstance(node, ast.FunctionDef) and node.name in VERBS
+    ]
     assert order == list(VERBS)
 
 
@@ -84,8 +86,8 @@ FORBIDDEN_CALLS = {
 }  # fmt: skip
 FORBIDDEN_METHODS = {
     "read_text", "read_bytes", "write_text", "write_bytes", "exists", "is_file", "is_dir", "iterdir", "glob", "rglob",
-    "stat", "mkdir", "unlink", "touch", "resolve", "store", "vectors", "models", "identity", "account", "policy", "probe",
-    "agents", "code", "outcome",
+    "stat", "mkdir", "unlink", "touch", "resolve", "store", "vectors", "models", "identity", "account", "policy",
+    "probe", "agents", "code", "outcome",
 }  # fmt: skip
 
 
@@ -125,15 +127,23 @@ def test_plan_says_nothing_that_does_something(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["open('x')", "Path('x').read_text()", "world.store('a')", "time.sleep(1)", "datetime.now(UTC)", "import os"]
+    "line",
+    ["open('x')", "Path('x').read_text()", "world.store('a')", "time.sleep(1)", "datetime.now(UTC)", "import os"],
 )
 def test_a_planted_effect_is_found(line: str) -> None:
-    code = f"def plan(migration, facts):\n    return _deeper()\n\ndef _deeper():\n    return _deepest()\n\ndef _deepest():\n    {line}\n"
+    code = "def plan(migration, facts):\n    return _deeper()\n\n"
+    code += f"def _deeper():\n    return _deepest()\n\ndef _deepest():\n    {line}\n"
     assert effects(Source("stages/planted.py", "planted", code, ast.parse(code)))
 
 
 def _place(name: str, country: str) -> dict[str, Any]:
-    return {"id": name, "provider": "local", "region": f"region-of-{name}", "country": country, "connection": {"root": "x"}}
+    return {
+        "id": name,
+        "provider": "local",
+        "region": f"region-of-{name}",
+        "country": country,
+        "connection": {"root": "x"},
+    }
 
 
 def migration() -> Migration:
@@ -165,14 +175,22 @@ def migration() -> Migration:
 
 
 def _asset(kind: Kind, name: str, **facts: Any) -> Asset:
-    return Asset(f"{kind}:{name}", kind, name, "cloud-a", f"native/{name}", facts, {"team": "x"}, {"sensitivity": "personal"})
+    return Asset(
+        f"{kind}:{name}", kind, name, "cloud-a", f"native/{name}", facts, {"team": "x"}, {"sensitivity": "personal"}
+    )
 
 
 def inventory() -> Inventory:
     """One asset of every kind there is; of datasets also one about which nothing is known."""
     size = 123_456_789
     filled = {
-        Kind.DATASET: {"bucket": "docs", "object_count": 10, "size_bytes": size, "older_versions": 2, "delete_markers": 1},
+        Kind.DATASET: {
+            "bucket": "docs",
+            "object_count": 10,
+            "size_bytes": size,
+            "older_versions": 2,
+            "delete_markers": 1,
+        },
         Kind.MODEL: {"bucket": "models", "key": "m/model.gguf", "size_bytes": size, "format": "gguf"},
         Kind.INDEX: {"table": "docs", "dimension": 384, "rows": 100, "metric": "cosine", "index_type": "hnsw"},
         Kind.ENDPOINT: {"model": "model", "wire": "chat"},
@@ -219,6 +237,9 @@ def test_plan_runs_with_every_door_shut(monkeypatch: pytest.MonkeyPatch) -> None
     ):  # fmt: skip
         monkeypatch.setattr(module, name, shut)
     try:
+        for door in (lambda: Path("x").exists(), lambda: Path("x").read_text(), lambda: list(Path("x").iterdir())):
+            with pytest.raises(AssertionError, match="reached for the world"):
+                door()
         second = {name: stage.plan(made, found) for name, stage in stages().items()}
     finally:
         monkeypatch.undo()
@@ -294,9 +315,12 @@ def test_somebody_tests_the_repeat(name: str) -> None:
         text = path.read_text(encoding="utf-8")
         if "house" in path.parts or not any(word in text for word in again):
             continue
-        if f"stages import {name}" in text or f"stages.{name}" in text or ("stages import" in text and f" {name}" in text):
+        if (
+            f"stages import {name}" in text
+            or f"stages.{name}" in text
+            or ("stages import" in text and f" {name}" in text)
+        ):
             return
         if "journeys" in path.parts and (f'"{name}"' in text or "apply()" in text or '"apply"' in text):
             return
     pytest.fail(f"no test performs {name} twice")
-

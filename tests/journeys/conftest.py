@@ -44,7 +44,9 @@ class Shell:
         )  # fmt: skip
         found = Done(done.returncode, done.stdout, done.stderr)
         if expect is not None:
-            assert found.code == expect, f"`crossload {' '.join(arguments)}` gave {found.code}\n{found.out}\n{found.talk}"
+            assert found.code == expect, (
+                f"`crossload {' '.join(arguments)}` gave {found.code}\n{found.out}\n{found.talk}"
+            )
         return found
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:

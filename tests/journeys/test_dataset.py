@@ -16,11 +16,11 @@ from urllib.parse import unquote
 
 import boto3
 import pytest
+
 from crossload.lab.demo import target_client
 
 if TYPE_CHECKING:
     from conftest import Shell
-
     from crossload.lab import Lab
 
 DOCS = "helpdesk-docs"
@@ -126,9 +126,7 @@ def test_five_kills_and_the_same_manifest(shell: Shell, clouds: Lab, monkeypatch
     assert data["objects_copied"] + data["objects_recognised"] < data["objects"], "it began from the start again"
 
 
-def test_every_key_is_equal_by_the_clouds_own_sdks(
-    shell: Shell, clouds: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_key_is_equal_by_the_clouds_own_sdks(shell: Shell, clouds: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     source, bucket = s3(clouds, "lab-a-mover", monkeypatch), target_client(clouds, "auditor").bucket(DOCS)
     there = {blob.name: blob for blob in bucket.list_blobs() if not blob.name.startswith(".crossload/")}
     here = keys_of(source)
@@ -221,7 +219,9 @@ def test_two_applies_do_not_meet(shell: Shell) -> None:
     first = shell.start("apply", "--again", "-q")
     lock = shell.workspace / "lock"
     until = time.monotonic() + 20
-    while time.monotonic() < until and str(first.pid) not in (lock.read_text(encoding="utf-8") if lock.exists() else ""):
+    while time.monotonic() < until and str(first.pid) not in (
+        lock.read_text(encoding="utf-8") if lock.exists() else ""
+    ):
         time.sleep(0.01)
     second = shell("apply", "-q", expect=5)
     assert str(first.pid) in second.talk and "holds the lock" in second.talk
@@ -239,7 +239,9 @@ def test_trace_tells_the_story_and_the_chain_is_whole(shell: Shell) -> None:
 
 def test_no_secret_is_written_anywhere(shell: Shell, clouds: Lab) -> None:
     shell("report")
-    values = {path.read_text(encoding="utf-8").strip() for path in (clouds.home / "secrets").iterdir() if path.is_file()}
+    values = {
+        path.read_text(encoding="utf-8").strip() for path in (clouds.home / "secrets").iterdir() if path.is_file()
+    }
     credentials = Path(clouds.env()["CROSSLOAD_LAB_AWS_CREDENTIALS"]).read_text(encoding="utf-8")
     values |= {line.partition("=")[2].strip() for line in credentials.splitlines() if "secret" in line}
     values = {part for value in values for part in value.replace(":", "\n").split() if len(part) >= 16}

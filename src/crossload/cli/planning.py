@@ -37,9 +37,7 @@ def inventory_command(path: Path, as_json: bool, quiet: bool, csv_path: Path | N
             ],
         })  # fmt: skip
         return
-    rows = [
-        (a.id, a.place, _size(a), _pairs(a.overlay)) for a in inventory.assets
-    ]
+    rows = [(a.id, a.place, _size(a), _pairs(a.overlay)) for a in inventory.assets]
     table(("asset", "place", "size", "overlay"), rows)
     said = [(r.kind, r.status, "unknown" if r.count is None else r.count, r.detail[:90]) for r in inventory.reports]
     table(("kind", "answer", "count", "in the server's words"), said)

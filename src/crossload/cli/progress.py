@@ -30,7 +30,7 @@ class _Task:
 def shown(value: float, unit: str) -> str:
     """`12.3 MiB` for bytes, `12 requests` for counts."""
     if unit != "B":
-        return f"{value:,.0f} {unit}"
+        return f"{value:,.0f} {unit}" if value >= 10 or value == int(value) else f"{value:,.1f} {unit}"
     for name in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or name == "GiB":
             return f"{value:,.1f} {name}" if name != "B" else f"{value:,.0f} B"

@@ -41,14 +41,21 @@ def finish(report: Any, as_json: bool, *, failing: int = FAILED) -> None:
 @click.option("--stage", default="", help="Only this one of the ten steps.")
 @click.option("--only", default="", metavar="ID", help="Only this asset (dataset:docs) or step id.")
 @click.option("--again", is_flag=True, help="Also repeat what is good: a delta of the data, a new measurement.")
+@click.option("--write", is_flag=True, help="Afterwards put the converted code into the working tree too.")
 def apply_command(
-    path: Path, as_json: bool, quiet: bool, dry_run: bool, stage: str, only: str, again: bool
+    path: Path, as_json: bool, quiet: bool, dry_run: bool, stage: str, only: str, again: bool, write: bool
 ) -> None:
     """Perform the plan up to, not including, the cutover.
 
     Safe to stop and to run again: what arrived is not sent again, what is half done is finished."""
     opened = project(path, quiet=quiet)
-    finish(opened.apply(stage=stage, only=only, dry_run=dry_run, again=again, told=say_result), as_json)
+    report = opened.apply(stage=stage, only=only, dry_run=dry_run, again=again, told=say_result)
+    finish(report, as_json)
+    if write and not dry_run:
+        for item in opened.write_code():
+            click.echo(f"{item.asset}: {item.summary}  [{item.id}]", err=True)
+            if item.status == "refused":
+                raise click.exceptions.Exit(REFUSED)
 
 
 @click.command("verify")

@@ -1,3 +1,5 @@
+"""`python -m crossload.lab`: the lab without the rest of the program."""
+
 from __future__ import annotations
 
 import sys

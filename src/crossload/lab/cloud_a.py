@@ -23,7 +23,8 @@ BUCKETS = (DOCS, MODELS)
 # Every client of the control plane that the product or the seed opens. S3 is the object store and stands apart.
 CONTROL_SERVICES = (
     "bedrock", "bedrock_agent", "bedrock_agent_runtime", "bedrock_runtime", "cloudformation", "cloudtrail",
-    "cloudwatch", "config_service", "dynamodb", "ec2", "ecr", "eventbridge", "iam", "kms", "lambda", "cloudwatch_logs", "organizations",
+    "cloudwatch", "cloudwatch_logs", "config_service", "dynamodb", "ec2", "ecr", "eventbridge", "iam", "kms", "lambda",
+    "organizations",
     "resource_groups_tagging_api", "secrets_manager", "service_quotas", "sns", "sqs", "ssm", "sfn", "sts",
 )  # fmt: skip
 

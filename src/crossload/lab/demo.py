@@ -1,7 +1,7 @@
 """The demo: a person's session with the product, command by command, on the lab's two clouds.
 
 It types what a user would type (each command is a process of its own), kills one of them with -9, damages the target,
-rolls back and goes again. Nothing here reaches into the product: only the lab, the commands, and the clouds' own SDKs."""
+rolls back and goes again. Nothing here reaches into the product: only the lab, the commands, the clouds' own SDKs."""
 
 from __future__ import annotations
 
@@ -99,9 +99,12 @@ class Demo:
         workload = workload_folder()
         ignore = shutil.ignore_patterns("__pycache__", ".pytest_cache", "*.pyc")
         shutil.copytree(workload / "app", self.project / "app", ignore=ignore)
-        for name in ("questions.jsonl", "mcp_server.py", "orders.json", "conversations.jsonl"):
-            if (workload / name).exists():
-                shutil.copy(workload / name, self.project / name)
+        for name in ("mcp_server.py", "orders.json", "conversations.jsonl"):
+            shutil.copy(workload / name, self.project / name)
+        asked = (workload / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+        # Without their contexts: two models answer 200 of them at once on two cores, and prompt tokens are the cost.
+        lines = [json.dumps({"prompt": json.loads(line)["question"]}, ensure_ascii=False) + "\n" for line in asked]
+        (self.project / "questions.jsonl").write_text("".join(lines), encoding="utf-8")
         (self.project / ".gitignore").write_text(".crossload/\n__pycache__/\n", encoding="utf-8")
         for arguments in (
             ("init", "--quiet"),
@@ -201,7 +204,8 @@ class Demo:
         rows: list[tuple[str, str, str, str]] = []
         for stage, steps in stages.items():
             worst = next((step["state"] for step in steps if step["state"] != "good"), "good")
-            last = [step for step in steps if step["evidence"]][-1]
+            # Evidence ids are `E` + sequence + hash: the highest sequence is the latest word on this stage.
+            last = max((s for s in steps if s["evidence"]), key=lambda s: int(s["evidence"][1:].partition("-")[0]))
             rows.append((stage, worst, last["evidence"], f"{len(steps)} step(s), last: {last['step']}"))
         return rows
 

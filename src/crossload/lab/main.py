@@ -6,12 +6,17 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossload.lab.lab import Lab, LabError, ServerStatus, default_home
+
+if TYPE_CHECKING:
+    from crossload.lab.seed import SeedEvent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("name")
     logs.add_argument("--lines", type=int, default=40)
     verb("env", _env, "addresses as KEY=VALUE")
+    seed = verb("seed", _seed, "put the sample workload into cloud A")
+    seed.add_argument("--small", action="store_true", help="about 150 objects instead of 2,100, of the same shapes")
+    seed.add_argument("--json", action="store_true", help="what was written and what was there, as JSON")
     for name, about in (
         ("start", "start a server"),
         ("kill", "SIGKILL a server"),
@@ -137,6 +145,39 @@ def _env(arguments: argparse.Namespace) -> int:
     for key, value in sorted(_lab(arguments).env().items()):
         print(f"{key}={value}")
     return 0
+
+
+def _seed(arguments: argparse.Namespace) -> int:
+    from crossload.lab.seed import SeedError, seed
+
+    try:
+        report = seed(arguments.home or default_home(), _seed_progress(), arguments.small)
+    except SeedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps({**asdict(report), "changed": report.changed}, indent=1))
+        return 0
+    for part in report.parts:
+        size = f"{part.size_bytes / 2**20:.1f} MiB"
+        print(f"{part.name:<8} {len(part.made):>5} written {part.kept:>5} kept {size:>10}  {part.seconds:.1f} s")
+    return 0
+
+
+def _seed_progress(every_seconds: float = 1.0) -> Callable[[SeedEvent], None]:
+    """A line per part now and then, and one when it is full, on stderr. The seed calls it from several threads."""
+    guard = threading.Lock()
+    told: dict[str, float] = {}
+
+    def tell(event: SeedEvent) -> None:
+        with guard:
+            now = time.monotonic()
+            if event.done < event.total and now - told.get(event.part, 0.0) < every_seconds:
+                return
+            told[event.part] = now
+            print(f"{event.part}: {event.done} of {event.total}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _one(arguments: argparse.Namespace) -> int:

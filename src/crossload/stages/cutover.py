@@ -250,13 +250,13 @@ def _mirror(step: Step, world: World) -> Outcome:
 
 def _decided(record: DecisionRecord, words: str, step: Step, world: World, **more: Any) -> Outcome:
     agreement = record.noise_floor.get("target_differs_from_source")
-    shown = "unknown" if agreement is None else f"{1 - agreement:.1%}"
+    shown = "" if agreement is None else f"; answers agree {1 - agreement:.1%}"
     latency = {
         arm: {name: side.get(f"latency_{name}_seconds") for name in ("p50", "p95")}
         for arm, side in (("source", record.source), ("target", record.target))
     }
     data = {"decision": record.to_json(), "latency": latency, "rows_file": _rows_path(world, step).name, **more}
-    text = f"{words}: {record.verdict}; answers agree {shown}; {'; '.join(record.reasons)}"
+    text = f"{words}: {record.verdict}{shown}; {'; '.join(record.reasons)}"
     return Outcome.done(text, **data) if record.verdict == ACCEPT else Outcome.refused(text, **data)
 
 

@@ -19,6 +19,8 @@ from crossload.ports.world import World
 from crossload.steps.step import Facts, Planned, Step
 
 NAME = "transfer"
+# Kinds this version finds, places and compares, and does not carry: said at plan time, never left out in silence.
+_NOT_CARRIED = (Kind.QUEUE, Kind.SECRET, Kind.TABLE, Kind.KEY, Kind.FUNCTION)
 
 
 def plan(migration: Migration, facts: Facts) -> Planned:
@@ -26,6 +28,13 @@ def plan(migration: Migration, facts: Facts) -> Planned:
     steps: list[Step] = []
     diagnostics: list[Diagnostic] = []
     for asset in facts.inventory.assets:
+        if asset.kind in _NOT_CARRIED and asset.id in facts.choices:
+            diagnostics.append(
+                Diagnostic.warning(
+                    "XL502", f"a place is chosen for this {asset.kind}, but its contents are not carried yet",
+                    subject=asset.id, hint="bring it over by hand before the cutover; the landing zone has room for it",
+                )
+            )  # fmt: skip
         if asset.kind not in (Kind.DATASET, Kind.MODEL, Kind.INDEX):
             continue
         target = facts.choices.get(asset.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 from html import escape
 from typing import Any
@@ -12,8 +12,9 @@ from crossload.api import Evidence, Inventory
 _ROW = 30
 
 
-def flow(inventory: Inventory, choices: Mapping[str, str]) -> str:
-    """Assets on the left with their place, an arrow to the place chosen; staying assets have none."""
+def flow(inventory: Inventory, choices: Mapping[str, str], carried: Set[str]) -> str:
+    """Assets on the left, an arrow to the place chosen; dashed when a place is chosen and nothing carries the asset
+    there yet, none when it stays."""
     assets = sorted(inventory.assets, key=lambda asset: (str(asset.kind), asset.id))
     targets = sorted(set(choices.values()))
     height = max(len(assets), len(targets) * 2) * _ROW + 40
@@ -28,7 +29,8 @@ def flow(inventory: Inventory, choices: Mapping[str, str]) -> str:
         parts.append(f'<text x="20" y="{y + 3}">{escape(_short(asset.id, 42))}</text>')
         if moving:
             end = where[choices[asset.id]]
-            parts.append(f'<path class="edge" d="M340 {y - 2} C 480 {y - 2}, 520 {end}, 660 {end}"/>')
+            kind = "edge" if asset.id in carried else "edge dashed"
+            parts.append(f'<path class="{kind}" d="M340 {y - 2} C 480 {y - 2}, 520 {end}, 660 {end}"/>')
     for place, y in where.items():
         parts.append(f'<rect class="place" x="660" y="{y - 20}" width="220" height="40" rx="6"/>')
         parts.append(f'<text x="770" y="{y + 5}" text-anchor="middle">{escape(place)}</text>')

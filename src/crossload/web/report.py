@@ -66,11 +66,17 @@ def _content(project: Project) -> dict[str, Any]:
         ],
         "goals": [metric.model_dump() for metric in project.migration.file.goals.metrics],
         "assets": [asset.to_json() for asset in project.inventory().assets],
-        "flow": pictures.flow(project.inventory(), project.load_plan().choices),
+        "flow": pictures.flow(project.inventory(), project.load_plan().choices, _carried(project)),
         "timeline": pictures.timeline(evidence),
         "weights": pictures.weights(evidence),
         "latencies": pictures.latencies(evidence),
     }  # fmt: skip
+
+
+def _carried(project: Project) -> set[str]:
+    """Assets that some step really brings over; the rest only has a place chosen for it."""
+    steps = project.load_plan().steps
+    return {step.asset for step in steps if step.stage in ("transfer", "portability", "conversion")}
 
 
 def _verdict(states: dict[str, int]) -> str:

@@ -71,7 +71,10 @@ def test_an_estimate_says_its_range() -> None:
 
 def test_known_digests() -> None:
     assert str(sha256_of(b"abc")) == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert canonical_json({"b": [1, None, "ü"], "a": {"z": True, "y": 1.5}}) == '{"a":{"y":1.5,"z":true},"b":[1,null,"ü"]}'.encode()
+    assert (
+        canonical_json({"b": [1, None, "ü"], "a": {"z": True, "y": 1.5}})
+        == '{"a":{"y":1.5,"z":true},"b":[1,null,"ü"]}'.encode()
+    )
     assert digest_of_json({"a": 1, "b": 2}) == digest_of_json({"b": 2, "a": 1})
 
 
@@ -93,7 +96,7 @@ def test_what_is_no_digest(text: str) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
     max_leaves=12,
 )  # fmt: skip
@@ -128,7 +131,9 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     assert resolve("env:CROSSLOAD_TEST_VALUE") == SECRET
 
 
-@pytest.mark.parametrize("text", ["env:NOBODY", "env:", "file:/nowhere/at/all", "env:MISSING_FILE", "env:CIRCLE", "env:LONG0"])
+@pytest.mark.parametrize(
+    "text", ["env:NOBODY", "env:", "file:/nowhere/at/all", "env:MISSING_FILE", "env:CIRCLE", "env:LONG0"]
+)
 def test_a_reference_to_nothing_is_an_error_that_names_it(text: str) -> None:
     environment = {
         "MISSING_FILE": "file:/nowhere/at/all", "CIRCLE": "env:CIRCLE", "OTHER": SECRET,
@@ -153,7 +158,9 @@ def test_a_secret_that_is_no_text_stays_out_of_the_traceback(tmp_path: Path) -> 
 def test_settings_never_show_values(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text(SECRET)
-    place = Place("b", "local", "disk", connection={"token": "env:TOKEN", "profile": "mover", "profile@audit": "auditor"})
+    place = Place(
+        "b", "local", "disk", connection={"token": "env:TOKEN", "profile": "mover", "profile@audit": "auditor"}
+    )
     settings = Settings(place, place.connection, {"TOKEN": f"file:{path}", "OTHER": SECRET})
     assert settings.require("token") == SECRET
     assert settings.get("absent", "default") == "default"
@@ -190,7 +197,9 @@ def test_environment_files(tmp_path: Path) -> None:
 
 
 def test_assets_come_back_as_they_were_written() -> None:
-    asset = Asset("dataset:docs", Kind.DATASET, "docs", "a", "native:docs", {"size_bytes": None}, {"t": "1"}, {"app": "x"})
+    asset = Asset(
+        "dataset:docs", Kind.DATASET, "docs", "a", "native:docs", {"size_bytes": None}, {"t": "1"}, {"app": "x"}
+    )
     assert Asset.from_json(json.loads(json.dumps(asset.to_json()))) == asset
     inventory = Inventory((asset,))
     assert inventory.get("dataset:docs") is asset

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of text against text
 """The migration file: every problem at once, each with its place, its code and what to do; and never a traceback."""
 
 from __future__ import annotations
@@ -187,7 +188,9 @@ def test_what_no_single_field_can_see(tmp_path: Path, old: str, new: str, code: 
 
 
 def test_settings_that_only_sound_secret_pass(tmp_path: Path) -> None:
-    text = changed("profile: mover", "credentials_file: /srv/credentials, client_id: mover, url: postgresql://app@host/db")
+    text = changed(
+        "profile: mover", "credentials_file: /srv/credentials, client_id: mover, url: postgresql://app@host/db"
+    )
     assert read(tmp_path, text)[1] == []
 
 
@@ -340,7 +343,22 @@ def test_a_good_file_with_some_of_it_exchanged(tmp_path: Path, seed: int, change
     """Characters dropped, doubled, exchanged; lines moved; values replaced by ones of another kind."""
     chance = random.Random(seed)
     text = GOOD
-    values = ["null", "[]", "{}", "7", "-1", "1e400", ".nan", "true", "''", "2027-01-01", "!!binary aGk=", "&x y", "0x1F", "<<"]
+    values = [
+        "null",
+        "[]",
+        "{}",
+        "7",
+        "-1",
+        "1e400",
+        ".nan",
+        "true",
+        "''",
+        "2027-01-01",
+        "!!binary aGk=",
+        "&x y",
+        "0x1F",
+        "<<",
+    ]
     for _ in range(changes):
         at = chance.randrange(len(text))
         kind = chance.randrange(5)

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened = Ledger(tmp_path / "ledger.db")
     for number in range(1, 6):
         step = f"transfer/copy/dataset:{number}"
-        opened.record("transfer", step, f"dataset:{number}", "perform", Outcome.done(f"copied {number}", objects=number))
+        opened.record(
+            "transfer", step, f"dataset:{number}", "perform", Outcome.done(f"copied {number}", objects=number)
+        )
     yield opened
     opened.close()
 
@@ -36,7 +39,7 @@ def test_a_whole_chain(ledger: Ledger) -> None:
     records = list(ledger.evidence())
     assert [item.sequence for item in records] == [1, 2, 3, 4, 5]
     assert records[0].previous == GENESIS
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         assert after.previous == before.hash
     assert ledger.head() == records[-1].hash
     assert records[2].id == f"E3-{records[2].hash[:8]}"

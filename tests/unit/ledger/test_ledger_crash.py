@@ -31,7 +31,8 @@ print("go", flush=True)
 number = 0
 while True:
     ledger.begin(f"transfer/copy/{number}")
-    item = ledger.record("transfer", f"transfer/copy/{number}", "dataset:x", "perform", Outcome.done("x" * 200, n=number))
+    outcome = Outcome.done("x" * 200, n=number)
+    item = ledger.record("transfer", f"transfer/copy/{number}", "dataset:x", "perform", outcome)
     sys.stdout.write(f"{item.sequence}\\n")
     sys.stdout.flush()
     number += 1
@@ -173,7 +174,9 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     """A tmpfs of one MiB, filled to the brim by somebody else while we record."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False, capture_output=True)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False, capture_output=True
+    )
     if mount.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {mount.stderr.decode().strip()}")
     try:
@@ -265,7 +268,7 @@ def test_a_journal_that_cannot_be_opened_for_writing_is_an_error_and_no_hang(
     calls = iter([True, False])
     original = module.connect
 
-    def connect(path: Path, *, synchronous: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def connect(path: Path, *, synchronous: str):  # type: ignore[no-untyped-def]
         if next(calls):
             return original(path, synchronous=synchronous)
         raise LedgerBroken("no more files")

@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from memory_store import MemoryStore  # noqa: E402
+from memory_store import MemoryStore
 
-from crossload.ledger.journal import Journal  # noqa: E402
+from crossload.ledger.journal import Journal
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from crossload.estate.digest import Digest
 from crossload.ports.errors import Invalid, NotFound, PreconditionFailed, Unsupported
 from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
 
+_BARE = ObjectMeta()
 FEATURES = StoreFeatures(
     digests_returned=frozenset({"crc64nvme"}),
     digests_verified=frozenset({"crc64nvme"}),
@@ -86,7 +87,7 @@ class MemoryStore:
 
     # -- for tests ---------------------------------------------------------------------------------------------------
 
-    def put(self, bucket: str, key: str, data: bytes, meta: ObjectMeta = ObjectMeta()) -> ObjectInfo:
+    def put(self, bucket: str, key: str, data: bytes, meta: ObjectMeta = _BARE) -> ObjectInfo:
         """Write behind the hook's back, as another party would."""
         with self._mutex:
             return self._place(bucket, key, data, meta)

@@ -74,7 +74,9 @@ def test_a_store_without_tags_keeps_them_and_gives_them_back(open_journal: OpenJ
     first, middle, back = MemoryStore("a"), MemoryStore("b", replace(FEATURES, tags=False)), MemoryStore("c")
     for store in (first, middle, back):
         store.ensure_bucket("docs")
-    meta = ObjectMeta("text/plain", user={"revision": "r7"}, tags={"team": "support", "Cost Centre": "17/b", "größe": "1"})
+    meta = ObjectMeta(
+        "text/plain", user={"revision": "r7"}, tags={"team": "support", "Cost Centre": "17/b", "größe": "1"}
+    )
     first.put("docs", "tagged", b"x", meta)
     report = move(first, middle, open_journal("there.db"))
     assert list(report.losses) == ["3 tag(s) kept as user metadata crossload-tag-*"]
@@ -360,7 +362,9 @@ def test_bandwidth_is_held(source: MemoryStore, target: MemoryStore, open_journa
     for number in range(8):
         source.put("docs", f"{number}", b"x" * 1000)
     began = time.monotonic()
-    move(source, target, open_journal(), CopyOptions(part_size_bytes=4000, workers=4, bandwidth_bytes_per_second=20_000))
+    move(
+        source, target, open_journal(), CopyOptions(part_size_bytes=4000, workers=4, bandwidth_bytes_per_second=20_000)
+    )
     assert 0.3 < time.monotonic() - began < 3.0  # 8,000 bytes at 20,000 a second take 0.4 s
 
 
@@ -463,7 +467,7 @@ def test_a_listing_that_names_an_object_twice_copies_it_once(
     """A listing that broke off and began again may give one key with its old and its new etag."""
 
     class Twice(MemoryStore):
-        def list(self, bucket: str, prefix: str = ""):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        def list(self, bucket: str, prefix: str = ""):  # type: ignore[no-untyped-def]
             for info in super().list(bucket, prefix):
                 yield replace(info, etag="older", size_bytes=3)
                 yield info

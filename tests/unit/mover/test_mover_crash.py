@@ -160,7 +160,9 @@ def test_first_copy_killed_at_every_call(stage: Callable[[str], Scene], kind: st
     assert point > 20  # or the hook has not seen the calls it should
 
 
-@pytest.mark.parametrize("kind, early", [("reporting", True), ("reporting", False), ("ordered", True), ("silent", False)])
+@pytest.mark.parametrize(
+    "kind, early", [("reporting", True), ("reporting", False), ("ordered", True), ("silent", False)]
+)
 def test_delta_killed_at_every_call(stage: Callable[[str], Scene], kind: str, early: bool) -> None:
     point = 0
     while True:

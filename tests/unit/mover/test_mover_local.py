@@ -1,4 +1,4 @@
-"""The mover between two folders of this disk: a real store, real processes, real kill -9, and sha256sum as the judge."""
+"""The mover between two folders of this disk: a real store, real processes, kill -9, and sha256sum as judge."""
 
 from __future__ import annotations
 

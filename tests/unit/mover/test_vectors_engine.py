@@ -83,7 +83,7 @@ def test_every_kind_of_damage_shows_in_the_digest(filled: MemoryVectors) -> None
     whole = digest_index(filled, "docs")
     rows = filled.rows["docs"]
 
-    def digest(changed: list[VectorRow]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def digest(changed: list[VectorRow]):  # type: ignore[no-untyped-def]
         other = MemoryVectors()
         other.load(filled.infos["docs"], changed)
         return digest_index(other, "docs")

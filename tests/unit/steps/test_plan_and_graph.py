@@ -88,7 +88,10 @@ def plan(**changes: object) -> Plan:
         "name": "helpdesk",
         "migration": "1" * 64,
         "inventory": "2" * 64,
-        "steps": (Step("a", "goals", "make", "dataset:ü", "make", {"n": [1, None, "é"]}, ("b",), "undo", "high", 2), named("b")),
+        "steps": (
+            Step("a", "goals", "make", "dataset:ü", "make", {"n": [1, None, "é"]}, ("b",), "undo", "high", 2),
+            named("b"),
+        ),
         "diagnostics": (Diagnostic.error("XL401", "no", subject="dataset:ü", hint="do", line=3, column=4),),
         "choices": {"dataset:ü": "cloud-b"},
         "estimates": {"cost": {"value": "unknown", "unit": "usd"}},
@@ -140,7 +143,8 @@ def test_no_plan_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[]", "7", "null", "{}", '{"format": 2}', '{"format": 1}', "\udcff", '{"format": 1, "steps": 7}', "[" * 9999,
+        "", "{", "[]", "7", "null", "{}", '{"format": 2}', '{"format": 1}', "\udcff",
+        '{"format": 1, "steps": 7}', "[" * 9999,
     ],
 )  # fmt: skip
 def test_what_is_no_plan_is_said_to_be_none(tmp_path: Path, text: str) -> None:

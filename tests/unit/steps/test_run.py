@@ -187,7 +187,9 @@ def test_results_are_told_as_they_happen(bench: Any, step: Make) -> None:
     from crossload.steps.run import Run
 
     told: list[tuple[str, int]] = []
-    run = Run({"goals": bench.stage}, bench.ledger, bench.world, lambda r: told.append((r.step.id, len(bench.stage.asked))))
+    run = Run(
+        {"goals": bench.stage}, bench.ledger, bench.world, lambda r: told.append((r.step.id, len(bench.stage.asked)))
+    )
     run.apply([step("a"), step("b")])
     assert told == [("a", 1), ("b", 2)]
 

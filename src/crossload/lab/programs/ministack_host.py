@@ -2,8 +2,8 @@
 
 It forwards Bedrock to a real model without credentials; our model wants a key. When the model does not answer it
 invents an answer: here that becomes an error, as it would be on the real service. It says end_turn of an answer that
-was cut off: here it says max_tokens. It drops the schema an answer shall fit: here the model gets it. And it believes the claims of any web
-identity token: here the token must be signed by the lab's issuer and be valid now.
+was cut off: here it says max_tokens. It drops the schema an answer shall fit: here the model gets it. And it believes
+the claims of any web identity token: here the token must be signed by the lab's issuer and be valid now.
 """
 
 from __future__ import annotations

@@ -17,13 +17,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import requests
-from google.api_core import exceptions as api_errors
-from google.auth import credentials as auth
-from google.auth import exceptions as auth_errors
-from google.cloud import storage
-from google.cloud.storage.retry import DEFAULT_RETRY
-
 from crossload.ports.portable import Headers, Page, Stored, Trouble
 
 STORAGE_ERRORS: Mapping[int, str] = {
@@ -56,33 +49,44 @@ def web_address(name: str) -> str:
     return text
 
 
-class WorkloadToken(auth.Credentials):
-    """A bearer token from the workload's own OIDC issuer (client credentials, RFC 6749 section 4.4)."""
+def workload_token(request: Any, scopes: Any) -> tuple[str, datetime]:
+    """A bearer token from the workload's own OIDC issuer (client credentials, RFC 6749 section 4.4), and its end."""
+    from google.auth import exceptions as auth_errors
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._issuer = web_address("CROSSLOAD_OIDC_ISSUER")
+    issuer = web_address("CROSSLOAD_OIDC_ISSUER")
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": os.environ.get("CROSSLOAD_OIDC_CLIENT_ID", ""),
+        "client_secret": reference("CROSSLOAD_OIDC_CLIENT_SECRET"),
+        "audience": os.environ.get("CROSSLOAD_OIDC_AUDIENCE", ""),
+    }
+    body = urllib.parse.urlencode({name: value for name, value in form.items() if value}).encode()
+    try:
+        with urllib.request.urlopen(f"{issuer}/token", body, timeout=10) as answer:  # noqa: S310
+            token: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise auth_errors.RefreshError(f"{issuer} refused the client: HTTP {error.code}") from None
+    except OSError as error:
+        raise auth_errors.TransportError(f"{issuer}: {error}") from error
+    # google-auth compares with naive UTC times.
+    lifetime = timedelta(seconds=int(token.get("expires_in", 300)))
+    return str(token["access_token"]), datetime.now(UTC).replace(tzinfo=None) + lifetime
 
-    def refresh(self, request: Any) -> None:
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": os.environ.get("CROSSLOAD_OIDC_CLIENT_ID", ""),
-            "client_secret": reference("CROSSLOAD_OIDC_CLIENT_SECRET"),
-            "audience": os.environ.get("CROSSLOAD_OIDC_AUDIENCE", ""),
-        }
-        body = urllib.parse.urlencode({name: value for name, value in form.items() if value}).encode()
-        try:
-            with urllib.request.urlopen(f"{self._issuer}/token", body, timeout=10) as answer:  # noqa: S310
-                token: dict[str, Any] = json.load(answer)
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise auth_errors.RefreshError(f"{self._issuer} refused the client: HTTP {error.code}") from None
-        except OSError as error:
-            raise auth_errors.TransportError(f"{self._issuer}: {error}") from error
-        self.token = token["access_token"]
-        # google-auth compares with naive UTC times.
-        lifetime = timedelta(seconds=int(token.get("expires_in", 300)))
-        self.expiry = datetime.now(UTC).replace(tzinfo=None) + lifetime
+
+def storage_client() -> Any:
+    """Google's client. It is imported here, so that at the source nobody needs it."""
+    from google.cloud import storage
+    from google.oauth2.credentials import Credentials
+
+    federated = bool(os.environ.get("CROSSLOAD_OIDC_ISSUER"))
+    endpoint = os.environ.get("CROSSLOAD_OBJECTS_ENDPOINT", "")
+    return storage.Client(
+        project=os.environ.get("CROSSLOAD_OBJECTS_PROJECT") or None,
+        # None: Application Default Credentials
+        credentials=Credentials(token=None, refresh_handler=workload_token) if federated else None,
+        client_options={"api_endpoint": endpoint} if endpoint else None,
+    )
 
 
 class RangeReader(io.RawIOBase):
@@ -130,6 +134,10 @@ class RangeReader(io.RawIOBase):
 @contextmanager
 def storage_errors(client: Any) -> Iterator[None]:
     """Cloud Storage's errors as neutral trouble."""
+    import requests
+    from google.api_core import exceptions as api_errors
+    from google.auth import exceptions as auth_errors
+
     endpoint = str(getattr(client, "api_endpoint", "") or "the storage endpoint")
     try:
         yield
@@ -149,14 +157,9 @@ class Objects:
     """Objects in Cloud Storage, through Google's own client."""
 
     def __init__(self) -> None:
-        federated = bool(os.environ.get("CROSSLOAD_OIDC_ISSUER"))
-        endpoint = os.environ.get("CROSSLOAD_OBJECTS_ENDPOINT", "")
-        options = {"api_endpoint": endpoint} if endpoint else None
-        self._client: Any = storage.Client(
-            project=os.environ.get("CROSSLOAD_OBJECTS_PROJECT") or None,
-            credentials=WorkloadToken() if federated else None,  # None: Application Default Credentials
-            client_options=options,
-        )
+        from google.cloud.storage.retry import DEFAULT_RETRY
+
+        self._client = storage_client()
         self._retry: Any = DEFAULT_RETRY.with_timeout(30)
 
     def read_object(self, bucket: str, key: str, start: int, length: int | None) -> tuple[Stored, BinaryIO, int]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from crossload import wiring
-from crossload.engines.planner.lock import read_lock
 from crossload.engines.planner.placement import choose
 from crossload.estate.asset import Inventory
 from crossload.estate.diagnostic import Diagnostic, errors_in
@@ -97,7 +96,7 @@ class Project:
         """The locked inventory. Raises Stale when none was taken yet."""
         if not self.inventory_path.exists():
             raise Stale("there is no inventory yet", hint="run `crossload inventory` first")
-        return read_lock(self.inventory_path)
+        return wiring.read_inventory(self.migration, self.inventory_path)
 
     def load_plan(self) -> Plan:
         return load_plan(self.plan_path)
@@ -192,7 +191,7 @@ class Project:
         """Perform the plan up to, not including, the cutover; or one stage, or the steps of one asset or step id.
         `again` repeats steps that are good already: a delta of the data, a new measurement of the link."""
         self._known_stage(stage)
-        plan = self._fresh_plan()
+        plan = self._sound_plan()
 
         def chosen(step: Step) -> bool:
             if only and only not in (step.id, step.asset):
@@ -205,7 +204,7 @@ class Project:
 
     def cutover(self, *, dry_run: bool = False, told: Callable[[StepResult], None] = lambda _: None) -> RunReport:
         """Mirror, canary, drill, ramp, freeze, last delta, switch."""
-        plan = self._fresh_plan()
+        plan = self._sound_plan()
         return self._perform("cutover", plan.steps, lambda step: step.stage == "cutover", dry_run, told)
 
     def verify(self, *, only: str = "", told: Callable[[StepResult], None] = lambda _: None) -> RunReport:
@@ -291,6 +290,15 @@ class Project:
     def _run(self, ledger: Ledger, inventory: Inventory, told: Callable[[StepResult], None]) -> Run:
         world = wiring.CloudWorld(self.migration, inventory, ledger, self.progress)
         return Run(wiring.Stages(), ledger, world, told)
+
+    def _sound_plan(self) -> Plan:
+        """A fresh plan without errors; what was planned on a contradiction is not performed."""
+        plan = self._fresh_plan()
+        errors = errors_in(plan.diagnostics)
+        if errors:
+            listed = "; ".join(f"{item.code} {item.subject}: {item.summary}" for item in errors[:3])
+            raise Refused(f"the plan has {len(errors)} error(s): {listed}", hint="`crossload plan` shows all of them")
+        return plan
 
     def _fresh_plan(self) -> Plan:
         plan = self.load_plan()

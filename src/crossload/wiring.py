@@ -14,10 +14,10 @@ from crossload.estate.migration import Migration
 from crossload.estate.place import Place
 from crossload.estate.secret import read_env_file
 from crossload.ledger.ledger import Ledger
-from crossload.ports.account import Account, Discovery, index_assets
+from crossload.ports.account import DENIED, Account, Discovery, index_assets
 from crossload.ports.agents import Agents
 from crossload.ports.code import Code
-from crossload.ports.errors import Invalid, Unsupported
+from crossload.ports.errors import CrossloadError, Invalid, Unsupported
 from crossload.ports.identity import Identity
 from crossload.ports.infra import Infra
 from crossload.ports.models import Models
@@ -105,6 +105,13 @@ def workspace_of(migration: Migration) -> Path:
     return migration.folder / ".crossload" / migration.name
 
 
+def read_inventory(migration: Migration, path: Path) -> Inventory:
+    """The locked inventory with the overlays the file has now."""
+    from crossload.stages import inventory
+
+    return inventory.load(migration, path)
+
+
 def open_ledger(migration: Migration) -> Ledger:
     return Ledger(workspace_of(migration) / "ledger.db")
 
@@ -119,8 +126,11 @@ def discover(place: Place, settings: Mapping[str, str]) -> list[Discovery]:
     account: Account = opened("account")
     found = [account.discover()]
     if "vectors" in provider(place.service("vectors").provider).ports:
-        vectors: Vectors = opened("vectors")
-        found.append(index_assets(place.id, vectors.indexes()))
+        try:
+            vectors: Vectors = opened("vectors")
+            found.append(index_assets(place.id, vectors.indexes()))
+        except CrossloadError as error:  # a refusing database does not stop the rest, and is not an empty one
+            found.append(index_assets(place.id, [], DENIED, str(error)))
     return found
 
 

@@ -48,6 +48,7 @@ def test_everything_planted_is_found(found: Discovery) -> None:
         "dataset:desk-mixed",
         f"endpoint:{MODEL}",
         "key:desk",
+        "log:/desk/app",
         "model:llm-1b",
         "model:router",
         "queue:desk-jobs",

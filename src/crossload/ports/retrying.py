@@ -80,16 +80,17 @@ class RetryingStore:
         """A listing that breaks off starts again and skips what was given already."""
         given: set[tuple[str, str]] = set()
         policy = self._policy
-        started = time.monotonic()
+        came = time.monotonic()  # when something last came: a listing of hours is not given up for its length
         while True:
             try:
                 for item in call():
+                    came = time.monotonic()
                     if (item.key, item.version) not in given:
                         given.add((item.key, item.version))
                         yield item
                 return
             except CrossloadError as error:
-                if not error.retryable or time.monotonic() - started > policy.give_up_seconds:
+                if not error.retryable or time.monotonic() - came > policy.give_up_seconds:
                     raise
                 time.sleep(random.uniform(policy.base_seconds, policy.delay_seconds_max))  # noqa: S311
 

@@ -31,7 +31,7 @@ class Progress(Protocol):
 
 
 class World(Protocol):
-    """At most a dozen members, so that it cannot rot into a god object (a house test counts them).
+    """At most twelve methods and four facts, so that it cannot rot into a god object (a house test counts them).
 
     A provider that does not offer a port raises `Unsupported` naming what it offers."""
 

@@ -45,8 +45,8 @@ def plan(migration: Migration, facts: Facts) -> Planned:
             )  # fmt: skip
     for source, target, bucket in sorted(_links(assets, facts)):
         crossing = [a for a in assets if a.kind in (Kind.DATASET, Kind.MODEL) and facts.choices[a.id] == target]
-        size = sum(a.fact("size_bytes") or 0 for a in crossing)
-        count = sum(a.fact("object_count") or 1 for a in crossing)
+        size = _total([a.fact("size_bytes") for a in crossing])
+        count = _total([1 if a.kind is Kind.MODEL else a.fact("object_count") for a in crossing])
         after = (f"{NAME}/sign-in/place:{source}", f"{NAME}/sign-in/place:{target}")
         params = {"source": source, "target": target, "bucket": bucket, "size_bytes": size, "objects": count}
         steps.append(
@@ -56,6 +56,12 @@ def plan(migration: Migration, facts: Facts) -> Planned:
             )
         )  # fmt: skip
     return Planned(tuple(steps))
+
+
+def _total(parts: list[int | None]) -> int | None:
+    """None as soon as one part is unknown: half a size would make the forecast look short."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _links(assets: list[Asset], facts: Facts) -> set[tuple[str, str, str]]:
@@ -140,15 +146,21 @@ def _probe(step: Step, world: World) -> Outcome:
         target.remove_bucket(bucket)
     size, objects = step.params["size_bytes"], step.params["objects"]
     workers = world.migration.file.data.workers
-    low, mid, high = _predict(size, objects, rates_up, rates_down, latencies, workers)
+    predicted: Any = "unknown"
+    words = f"{statistics.median(rates_up) / 2**20:.0f} MiB/s up, {statistics.median(latencies) * 1000:.1f} ms per call"
+    if size is None or objects is None or not rates_down:
+        words += "; how long the transfer will take is unknown"
+    else:
+        low, mid, high = _predict(size, objects, rates_up, rates_down, latencies, workers)
+        predicted = {"low": low, "value": mid, "high": high, "unit": "s", "source": "link probe"}
+        words += f"; transfer will take {low:.0f}-{high:.0f} s"
     data: dict[str, Any] = {
         "latency_seconds": {"p50": statistics.median(latencies), "max": max(latencies), "unit": "s"},
-        "write_bytes_per_second": sorted(rates_up), "read_bytes_per_second": sorted(rates_down),
-        "predicted_seconds": {"low": low, "value": mid, "high": high, "unit": "s", "source": "link probe"},
+        "write_bytes_per_second": sorted(rates_up), "read_bytes_per_second": sorted(rates_down) or "unknown",
+        "predicted_seconds": predicted,
         "size_bytes": size, "objects": objects,
     }  # fmt: skip
-    words = f"{statistics.median(rates_up) / 2**20:.0f} MiB/s up, {statistics.median(latencies) * 1000:.1f} ms per call"
-    return Outcome.done(f"{words}; transfer will take {low:.0f}-{high:.0f} s", **data)
+    return Outcome.done(words, **data)
 
 
 def _measure_target(target: Store, bucket: str) -> tuple[list[float], list[float]]:
@@ -172,7 +184,7 @@ def _measure_target(target: Store, bucket: str) -> tuple[list[float], list[float
 
 
 def _measure_source(source: Store, bucket: str) -> list[float]:
-    """Reads the first MiB of up to three objects."""
+    """Reads the first MiB of up to three objects; empty when none was readable."""
     rates: list[float] = []
     for info in source.list(bucket):
         if info.size_bytes < 4096:
@@ -186,7 +198,7 @@ def _measure_source(source: Store, bucket: str) -> list[float]:
         rates.append(length / (time.perf_counter() - began))
         if len(rates) == 3:
             break
-    return rates or [float("inf")]
+    return rates
 
 
 def _predict(

@@ -7,18 +7,20 @@ from typing import Any
 
 from crossload.engines.mover.bucket import CopyOptions, PassReport, Watcher, move_bucket, older_versions
 from crossload.engines.mover.manifest import root_of, write_manifest
-from crossload.engines.mover.proof import prove
+from crossload.engines.mover.proof import prove_copy
+from crossload.engines.mover.removal import remove_copy
 from crossload.engines.mover.vectors import digest_index, move_index
 from crossload.estate.asset import Asset, Kind
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import DataRules, Migration
 from crossload.ledger.journal import Journal
-from crossload.ports.errors import NotFound
+from crossload.ports.errors import NotFound, PreconditionFailed
 from crossload.ports.world import World
 from crossload.steps.step import Facts, Planned, Step
 
 NAME = "transfer"
+_BUCKET_CREATED = "bucket_created"
 # Kinds this version finds, places and compares, and does not carry: said at plan time, never left out in silence.
 _NOT_CARRIED = (Kind.QUEUE, Kind.SECRET, Kind.TABLE, Kind.KEY, Kind.FUNCTION)
 
@@ -82,9 +84,10 @@ def _mib(size_bytes: int | None) -> str:
 
 
 def _losses(asset: Asset) -> list[Diagnostic]:
-    older, markers = asset.fact("older_versions", 0) or 0, asset.fact("delete_markers", 0) or 0
-    if not older and not markers:
+    older, markers = asset.fact("older_versions"), asset.fact("delete_markers")
+    if asset.kind is not Kind.DATASET or asset.fact("versioning") in ("off", None) or (older, markers) == (0, 0):
         return []
+    older, markers = ("unknown" if count is None else count for count in (older, markers))
     return [
         Diagnostic.warning(
             "XL510", f"{older} older version(s) and {markers} delete marker(s) stay at the source",
@@ -108,23 +111,16 @@ def undo(step: Step, world: World) -> Outcome:
         world.vectors(target).drop(step.params["table"])
         return Outcome.done(f"dropped index {step.params['table']} at {target}")
     store, bucket = world.store(target), step.params["bucket"]
-    removed = kept = 0
     with opened(step, world) as journal:
-        for entry in list(journal.entries("done")):
-            try:
-                info, _ = store.head(bucket, entry.key)
-            except NotFound:
-                continue
-            if info.etag != entry.target_etag:
-                kept += 1  # changed at the target since: not ours to delete
-                continue
-            store.delete(bucket, entry.key, if_match=entry.target_etag)
-            journal.put(entry.with_(state="gone"))
-            removed += 1
-        journal.barrier()
-    if (world.outcome(step.id) or {}).get("bucket_created") and not kept:
-        store.remove_bucket(bucket)
-    return Outcome.done(f"removed {removed} object(s) at {target}, kept {kept} changed there since", removed=removed)
+        report = remove_copy(store, bucket, journal, prefix=step.params["prefix"])
+        ours = journal.counter(_BUCKET_CREATED) > 0
+    if ours and not report.kept:
+        try:
+            store.remove_bucket(bucket)
+        except PreconditionFailed:
+            pass  # another copy step's objects, or somebody else's, are still in it
+    words = f"removed {report.removed} object(s) at {target}, kept {report.kept} changed there since"
+    return Outcome.done(words, removed=report.removed, kept=report.kept)
 
 
 class opened:
@@ -169,9 +165,11 @@ def _perform_objects(step: Step, world: World) -> Outcome:
     source_place, target_place = step.params["source"], step.params["target"]
     bucket, prefix = step.params["bucket"], step.params["prefix"]
     source, target = world.store(source_place), world.store(target_place)
-    created = target.ensure_bucket(bucket)
-    created = created or bool((world.outcome(step.id) or {}).get("bucket_created"))
     with opened(step, world) as journal:
+        if target.ensure_bucket(bucket):
+            journal.count(_BUCKET_CREATED, 1)  # now, not with the outcome: what follows may fail, and undo must know
+            journal.barrier()
+        created = journal.counter(_BUCKET_CREATED) > 0
         report = move_bucket(
             source, bucket, target, bucket, journal, options(world.migration.file.data), watcher(world, step.asset),
             prefix,
@@ -204,18 +202,10 @@ def _verify_objects(step: Step, world: World) -> Outcome:
     recorded = world.outcome(step.id) or {}
     manifest = folder(world, step.asset) / "manifest.jsonl"
     with opened(step, world) as journal:
-        report = prove(
-            world.store(step.params["target"]), step.params["bucket"], journal.entries("done"),
-            reread_sample=world.migration.file.data.reread_sample,
+        report = prove_copy(
+            world.store(step.params["target"]), step.params["bucket"], journal,
+            reread_sample=world.migration.file.data.reread_sample, prefix=step.params["prefix"],
         )  # fmt: skip
-        for key in report.wrong:
-            entry = journal.get(key)
-            if entry is not None:  # the next apply brings it over anew; the wrong bytes may then be replaced
-                there = world.store(step.params["target"]).head(step.params["bucket"], key)[0].etag if (
-                    "missing" not in report.wrong[key]
-                ) else ""  # fmt: skip
-                journal.put(entry.with_(state="pending", source_etag="", target_etag=there))
-        journal.barrier()
     problems = dict(sorted(report.wrong.items()))
     if not manifest.exists() or root_of(manifest) != recorded.get("manifest_root"):
         problems["manifest.jsonl"] = "does not have the Merkle root in the evidence"

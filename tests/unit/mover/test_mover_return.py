@@ -10,6 +10,7 @@ from memory_store import Call, MemoryStore
 from crossload.engines.mover.bucket import CopyOptions, move_bucket
 from crossload.engines.mover.returning import return_changes, still_frozen
 from crossload.ledger.journal import Journal
+from crossload.ports.errors import PreconditionFailed
 from crossload.ports.store import ObjectMeta
 
 OPTIONS = CopyOptions(part_size_bytes=64, workers=1)
@@ -118,3 +119,43 @@ def test_still_frozen_names_what_moved(source: MemoryStore, moved: Journal) -> N
     source.put("docs", "new", b"thawed?")
     source.drop("docs", "kept")
     assert still_frozen(source, "docs", moved) == ["edited", "kept", "new"]
+
+
+def test_a_large_object_comes_back_in_parts(source: MemoryStore, target: MemoryStore, moved: Journal) -> None:
+    """Memory is bounded by the part, whatever the size; and a read that meets a writer is never a mixture."""
+    data = bytes(range(256)) * 5
+    target.put("docs", "large", data, ObjectMeta("model/gguf"))
+    lengths: list[int] = []
+    read = target.read
+
+    def watched(bucket: str, key: str, start: int = 0, length: int | None = None, if_match: str = "") -> bytes:
+        found = read(bucket, key, start, length, if_match)
+        lengths.append(len(found))
+        return found
+
+    target.read = watched  # type: ignore[method-assign]
+    report = return_changes(source, target, "docs", moved, part_size_bytes=256)
+    assert report.returned == ["large"]
+    assert report.size_bytes == len(data)
+    assert max(lengths) == 256
+    assert source.contents("docs")["large"] == (data, ObjectMeta("model/gguf"))
+    assert not source.uploads
+
+
+def test_a_target_that_changes_during_the_return_is_said_so(
+    source: MemoryStore, target: MemoryStore, moved: Journal
+) -> None:
+    target.put("docs", "edited", b"edited at b")
+
+    def writer(call: Call) -> None:
+        if call.name == "read" and call.when == "before" and call.key == "edited":
+            target.put("docs", "edited", b"edited at b once more")
+
+    target.hook = writer
+    with pytest.raises(PreconditionFailed, match="changes at the target") as error:
+        return_changes(source, target, "docs", moved)
+    assert "stop the writers" in error.value.hint
+    assert source.bytes_of("docs")["edited"] == b"edited"
+    target.hook = lambda _: None
+    assert return_changes(source, target, "docs", moved).returned == ["edited"]
+    assert source.bytes_of("docs")["edited"] == b"edited at b once more"

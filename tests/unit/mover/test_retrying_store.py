@@ -123,11 +123,6 @@ def test_a_listing_that_breaks_off_gives_every_object_once(target: MemoryStore, 
     assert len(clock.slept) == 3
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=Unavailable,
-    reason="RetryingStore._listing counts give_up_seconds from its start, not from its last item",
-)
 def test_a_long_listing_is_not_given_up_for_its_length(target: MemoryStore, clock: Clock) -> None:
     """Listing a large bucket takes hours; one lost connection in it is no reason to stop."""
     for number in range(10):

@@ -104,6 +104,14 @@ def test_a_step_planned_with_other_parameters_is_other_work(bench: Any, step: Ma
     assert said(bench.run().apply([step("a", params={"bucket": "y"})])) == [("a", "unchanged")]
 
 
+def test_again_performs_what_is_good_too(bench: Any, step: Make) -> None:
+    steps = [step("a"), step("b", "a")]
+    bench.run().apply(steps)
+    assert said(bench.run().apply(steps, lambda item: item.id == "b", again=True)) == [("b", "unchanged")]
+    assert said(bench.run().apply(steps, again=True)) == [("a", "unchanged"), ("b", "unchanged")]
+    assert bench.states() == {"a": "good", "b": "good"}
+
+
 # -- interruptions ---------------------------------------------------------------------------------------------------
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from crossload.engines.mover.digests import RunningDigest, check_algorithm, holds, is_ours, reread
 from crossload.engines.mover.meta import fit
-from crossload.ledger.journal import Entry, Journal
+from crossload.ledger.journal import Entry
 from crossload.ports.errors import DigestMismatch, NotFound, PreconditionFailed
 from crossload.ports.store import ObjectInfo, ObjectMeta, Part, Store
 
@@ -27,6 +27,13 @@ class ForeignObject(PreconditionFailed):
     code = "foreign-object"
 
 
+class Notes(Protocol):
+    """What a copier writes down on its way; a Journal, or nothing where a copy is simply begun anew."""
+
+    def put(self, entry: Entry) -> None: ...
+    def barrier(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Copier:
     """Copies single objects of one bucket. Safe to share between threads."""
@@ -35,7 +42,7 @@ class Copier:
     source_bucket: str
     target: Store
     target_bucket: str
-    journal: Journal
+    journal: Notes
     part_size_bytes: int
     sent: Sent
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from crossload.estate.digest import Digest
-from crossload.ledger.journal import Entry
+from crossload.ledger.journal import Entry, Journal
 from crossload.ports.errors import NotFound
 from crossload.ports.store import ObjectInfo, Store
 
@@ -17,25 +17,48 @@ _CHUNK_BYTES = 8 * 2**20
 
 @dataclass(slots=True)
 class ProofReport:
-    """`wrong` maps a key to what is wrong with it; `extra` are keys at the target that the manifest does not know."""
+    """`wrong` maps a key to what is wrong with it, `found` such a key to the etag at the target ("" when missing);
+    `extra` are keys at the target that the manifest does not know."""
 
     objects: int = 0
     size_bytes: int = 0
     compared: int = 0
     reread: int = 0
     wrong: dict[str, str] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
     extra: list[str] = field(default_factory=list)
 
 
+def prove_copy(
+    target: Store, bucket: str, journal: Journal, *, reread_sample: float, prefix: str = "", workers: int = 8
+) -> ProofReport:
+    """Prove all that the journal says has arrived. What is wrong is marked in the journal, so that the next pass brings
+    it over anew; until then every further proof names it again. What never arrived is wrong, too."""
+    report = prove(target, bucket, journal.entries("done"), reread_sample=reread_sample, prefix=prefix, workers=workers)
+    for key in report.wrong:
+        entry = journal.get(key)
+        if entry is not None:
+            journal.put(entry.with_(state="pending", source_etag="", target_etag=report.found[key]))
+    extra = set(report.extra)
+    for state in ("pending", "sending"):
+        for entry in journal.entries(state):
+            if entry.key.startswith(prefix) and entry.key not in report.wrong:
+                report.wrong[entry.key] = "not brought over since it was begun or found wrong"
+                extra.discard(entry.key)
+    report.extra = sorted(extra)
+    journal.barrier()
+    return report
+
+
 def prove(
-    target: Store, bucket: str, entries: Iterable[Entry], *, reread_sample: float, workers: int = 8
+    target: Store, bucket: str, entries: Iterable[Entry], *, reread_sample: float, prefix: str = "", workers: int = 8
 ) -> ProofReport:
     """List the target once and compare every entry by the digest the store reports; read back those it gives no
     digest for, those somebody has written since, and a sample.
 
     The sample is chosen by the digest, so that it is the same for everyone and differs between data sets."""
     report = ProofReport()
-    there = {info.key: info for info in target.list(bucket)}
+    there = {info.key: info for info in target.list(bucket, prefix)}
     to_check: list[tuple[Entry, ObjectInfo]] = []
     for entry in entries:
         report.objects += 1
@@ -43,8 +66,10 @@ def prove(
         info = there.pop(entry.key, None)
         if info is None:
             report.wrong[entry.key] = "missing at the target"
+            report.found[entry.key] = ""
         elif info.size_bytes != entry.size_bytes:
             report.wrong[entry.key] = f"{info.size_bytes} bytes at the target, {entry.size_bytes} in the manifest"
+            report.found[entry.key] = info.etag
         else:
             to_check.append((entry, info))
 
@@ -57,6 +82,7 @@ def prove(
             report.reread += found.reread
             if found.problem:
                 report.wrong[found.key] = found.problem
+                report.found[found.key] = found.etag
     report.extra = sorted(there)
     return report
 
@@ -64,6 +90,7 @@ def prove(
 @dataclass(frozen=True, slots=True)
 class _Finding:
     key: str
+    etag: str
     problem: str = ""
     compared: bool = False
     reread: bool = False
@@ -79,15 +106,15 @@ def _check(target: Store, bucket: str, entry: Entry, info: ObjectInfo, reread_sa
         if theirs is not None:
             if theirs != wanted:
                 problem = f"the target holds {theirs}, the manifest says {wanted}"
-                return _Finding(entry.key, problem, compared=True)
+                return _Finding(entry.key, info.etag, problem, compared=True)
             if info.etag == entry.target_etag and int(entry.sha256[:8], 16) / 2**32 >= reread_sample:
-                return _Finding(entry.key, compared=True)
+                return _Finding(entry.key, info.etag, compared=True)
         digest = hashlib.sha256()
         for start in range(0, info.size_bytes, _CHUNK_BYTES):
             length = min(_CHUNK_BYTES, info.size_bytes - start)
             digest.update(target.read(bucket, entry.key, start, length))
     except NotFound:
-        return _Finding(entry.key, "vanished while it was checked")
+        return _Finding(entry.key, "", "vanished while it was checked")
     read = digest.hexdigest()
     problem = "" if read == entry.sha256 else f"read back as sha256 {read}, the manifest says {entry.sha256}"
-    return _Finding(entry.key, problem, compared=theirs is not None, reread=True)
+    return _Finding(entry.key, info.etag, problem, compared=theirs is not None, reread=True)

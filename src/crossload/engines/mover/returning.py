@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from crossload.engines.mover.copying import RunningDigest
-from crossload.engines.mover.meta import fit
+from crossload.engines.mover.copying import Copier, ForeignObject, SourceChanged
 from crossload.ledger.journal import Entry, Journal
-from crossload.ports.errors import DigestMismatch, PreconditionFailed
+from crossload.ports.errors import PreconditionFailed
 from crossload.ports.store import ObjectInfo, Store
 
 
@@ -30,8 +29,9 @@ class ReturnReport:
 
 
 def return_changes(
-    source: Store, target: Store, bucket: str, journal: Journal, *, prefix: str = "", owns: frozenset[str] = frozenset()
-) -> ReturnReport:
+    source: Store, target: Store, bucket: str, journal: Journal, *, prefix: str = "",
+    owns: frozenset[str] = frozenset(), part_size_bytes: int = 16 * 2**20,
+) -> ReturnReport:  # fmt: skip
     """Copy to the source what is new or changed at the target, remove what was deleted there. Safe to repeat.
 
     A change is the users', not ours, when the target's etag is not the one the journal says we wrote. `source` must be
@@ -47,7 +47,8 @@ def return_changes(
         if ours is not None and ours.target_etag == info.etag:
             report.unchanged += 1
             continue
-        _bring_back(source, target, bucket, info, ours, at_source.get(info.key), journal, report)
+        back = _Back(target, source, bucket, part_size_bytes)
+        _bring_back(back, info, ours, at_source.get(info.key), journal, report)
     for entry in known.values():
         there = at_source.get(entry.key)
         if there is None or entry.key in owns:
@@ -66,48 +67,68 @@ def return_changes(
     return report
 
 
-def _bring_back(
-    source: Store, target: Store, bucket: str, info: ObjectInfo, ours: Entry | None, there: ObjectInfo | None,
-    journal: Journal, report: ReturnReport,
-) -> None:  # fmt: skip
-    _, meta = target.head(bucket, info.key)
-    data = target.read(bucket, info.key, if_match=info.etag) if info.size_bytes else b""
-    running = RunningDigest(next(iter(source.features.digests_returned & {"crc64nvme", "crc32c"}), ""))
-    running.feed(data)
-    if there is not None and (ours is None or there.etag != ours.source_etag):
-        if source.read(bucket, info.key) == data:  # an earlier, interrupted return brought it already
-            _remember(journal, info, there, running)
-            report.unchanged += 1
-        else:
-            report.conflicts.append(info.key)
-        return
-    fitted, losses = fit(meta, source.features)
-    try:
-        written = (
-            source.write(bucket, info.key, data, fitted, if_absent=True)
-            if there is None
-            else source.write(bucket, info.key, data, fitted, if_match=there.etag)
+class _Unwritten:
+    """A return that is cut short begins anew with the object it was at: nothing to write down."""
+
+    def put(self, entry: Entry) -> None: ...
+    def barrier(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Back:
+    """The copier with its two ends exchanged."""
+
+    target: Store
+    source: Store
+    bucket: str
+    part_size_bytes: int
+    sent_bytes: int = 0
+
+    def copy(self, entry: Entry, there: ObjectInfo | None) -> Entry:
+        copier = Copier(
+            self.target, self.bucket, self.source, self.bucket, _Unwritten(), self.part_size_bytes, self._sent
         )
-    except PreconditionFailed:
+        return copier.copy(entry, there)
+
+    def _sent(self, size_bytes: int) -> None:
+        self.sent_bytes += size_bytes
+
+
+def _bring_back(
+    back: _Back, info: ObjectInfo, ours: Entry | None, there: ObjectInfo | None, journal: Journal, report: ReturnReport
+) -> None:
+    """One object from the target to the source, in parts, digest and all. What the source holds is replaced only if
+    it is what we once copied from there; equal bytes (an earlier, interrupted return) are recognised."""
+    unchanged = there is not None and ours is not None and there.etag == ours.source_etag
+    entry = Entry(
+        info.key, info.size_bytes, info.etag, target_etag=there.etag if there is not None and unchanged else ""
+    )
+    try:
+        finished = back.copy(entry, there)
+    except ForeignObject:
         report.conflicts.append(info.key)
         return
-    theirs = written.digest(running.algorithm) if running.algorithm else None
-    if theirs is not None and theirs != running.check:
-        raise DigestMismatch(f"{bucket}/{info.key}: returned as {theirs}, read as {running.check}")
-    _remember(journal, info, written, running, "; ".join(losses))
-    report.returned.append(info.key)
-    report.size_bytes += len(data)
+    except SourceChanged as error:
+        raise PreconditionFailed(
+            f"{back.bucket}/{info.key} changes at the target while it is returned",
+            hint="stop the writers there, then run the same command again",
+        ) from error
+    _remember(journal, info, finished)
+    if there is not None and not unchanged:
+        report.unchanged += 1
+    else:
+        report.returned.append(info.key)
+        report.size_bytes += back.sent_bytes
 
 
-def _remember(
-    journal: Journal, info: ObjectInfo, written: ObjectInfo, running: RunningDigest, losses: str = ""
-) -> None:
+def _remember(journal: Journal, info: ObjectInfo, finished: Entry) -> None:
     """Both sides are equal now; the next forward pass must not carry it again."""
     check = next((item for item in info.digests if item.algorithm in ("crc32c", "crc64nvme")), None)
     journal.put(
         Entry(
-            info.key, info.size_bytes, written.etag, "done", sha256=running.sha256, check_digest=str(check or ""),
-            target_etag=info.etag, trust="stored", losses=losses, modified_at=info.modified_at,
+            info.key, info.size_bytes, finished.target_etag, "done", sha256=finished.sha256,
+            check_digest=str(check or ""), target_etag=info.etag, trust="stored" if check else "reread",
+            losses=finished.losses, modified_at=info.modified_at,
         )
     )  # fmt: skip
 

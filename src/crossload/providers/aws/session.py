@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Any
 
@@ -15,14 +16,20 @@ _lock = threading.Lock()
 _clients: dict[tuple[str, ...], Any] = {}
 
 
-def session(settings: Settings) -> boto3.Session:
-    """A session for `config_file`, `credentials_file` and `profile`; what is missing is left to the SDK's chain."""
-    core = botocore.session.Session(profile=settings.get("profile") or None)
-    for option in ("config_file", "credentials_file"):
-        value = settings.get(option)
+@functools.lru_cache(maxsize=64)
+def _shared(region: str, profile: str, config_file: str, credentials_file: str) -> boto3.Session:
+    """One session for all clients of an identity: each new one reads the SDK's service tables again (0.1 s)."""
+    core = botocore.session.Session(profile=profile or None)
+    for option, value in (("config_file", config_file), ("credentials_file", credentials_file)):
         if value:
             core.set_config_variable(option, value)
-    return boto3.Session(botocore_session=core, region_name=settings.place.region)
+    return boto3.Session(botocore_session=core, region_name=region)
+
+
+def session(settings: Settings) -> boto3.Session:
+    """A session for `config_file`, `credentials_file` and `profile`; what is missing is left to the SDK's chain."""
+    names = ("profile", "config_file", "credentials_file")
+    return _shared(settings.place.region, *(settings.get(name) for name in names))
 
 
 def client(settings: Settings, service: str) -> Any:

@@ -30,7 +30,7 @@ test: install lab-node
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright --level error
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: install lab-node
 	@$(BIN)/pytest -m slow

@@ -4,9 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
-NAME ?= mover
 
-.PHONY: install demo test test-slow check lab lab-node bench lock clean
+.PHONY: install demo test test-slow check lab lab-node lock clean
 
 install: $(VENV)/.installed
 
@@ -40,9 +39,6 @@ check: install
 
 lab: install lab-node
 	@$(BIN)/crossload lab up
-
-bench: install
-	@$(BIN)/python benchmarks/$(NAME).py
 
 lock: install
 	@scripts/lock.sh

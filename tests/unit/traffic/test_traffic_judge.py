@@ -11,7 +11,8 @@ import pytest
 
 from crossload.engines.traffic.canary import judge_canary
 from crossload.engines.traffic.compare import Side
-from crossload.engines.traffic.judge import CanaryJudge, MirrorJudge, check_record, judge_mirror
+from crossload.engines.traffic.judge import CanaryJudge, MirrorJudge, judge_mirror
+from crossload.engines.traffic.recheck import check_record
 from crossload.engines.traffic.record import DecisionRecord, JudgeSettings, Limit, Margins
 from crossload.engines.traffic.rows import CanaryRow, MirrorRow, quantile, summary
 

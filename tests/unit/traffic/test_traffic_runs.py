@@ -11,8 +11,9 @@ import pytest
 
 from crossload.engines.traffic.canary import CanaryPlan, Sent, judge_canary, run_canary, sent
 from crossload.engines.traffic.compare import Side
-from crossload.engines.traffic.judge import check_record, judge_mirror
+from crossload.engines.traffic.judge import judge_mirror
 from crossload.engines.traffic.mirror import MirrorPlan, mirror
+from crossload.engines.traffic.recheck import check_record
 from crossload.engines.traffic.record import JudgeSettings
 from crossload.engines.traffic.rows import CanaryRow, MirrorRow
 from crossload.ports.errors import Unavailable

@@ -332,19 +332,6 @@ def judge_mirror(
     return judge.record(rows, context)
 
 
-def check_record(record: DecisionRecord, rows: Sequence[MirrorRow | CanaryRow]) -> list[str]:
-    """Names of the fields that come out otherwise when the record is computed again from its rows; [] when it holds."""
-    from crossload.engines.traffic.canary import judge_canary
-
-    settings = JudgeSettings.from_json(record.settings)
-    if record.kind == "mirror":
-        again = judge_mirror([row for row in rows if isinstance(row, MirrorRow)], settings, record.context)
-    else:
-        again = judge_canary([row for row in rows if isinstance(row, CanaryRow)], settings, record.context)
-    one, other = record.to_json(), again.to_json()
-    return [name for name in one if one[name] != other[name]]
-
-
 def _worst(rows: Iterable[MirrorRow | CanaryRow]) -> list[int]:
     """Numbers of the rows a person should look at first: failures, then answers that differ in most kinds."""
     scored: list[tuple[int, int]] = []

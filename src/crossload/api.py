@@ -115,11 +115,11 @@ class Project:
     def trace(self, asset: str) -> list[Evidence]:
         """All evidence of one asset, oldest first. Raises Invalid naming the assets that have some."""
         with self._ledger() as ledger:
-            found = list(ledger.evidence(asset))
+            found = list(ledger.evidence(asset)) if asset else []
             if not found:
                 known = sorted({item.asset for item in ledger.evidence()})
                 raise Invalid(
-                    f"nothing is recorded about {asset}",
+                    f"nothing is recorded about {asset or 'an asset without a name'}",
                     hint=f"there is evidence for: {', '.join(known) or 'nothing yet'}",
                 )
         return found
@@ -191,6 +191,8 @@ class Project:
         """Perform the plan up to, not including, the cutover; or one stage, or the steps of one asset or step id.
         `again` repeats steps that are good already: a delta of the data, a new measurement of the link."""
         self._known_stage(stage)
+        if stage == "cutover":
+            raise Invalid("`apply` goes up to the cutover, not into it", hint="run `crossload cutover`")
         plan = self._sound_plan()
 
         def chosen(step: Step) -> bool:
@@ -199,7 +201,7 @@ class Project:
             return step.stage == stage if stage else step.stage != "cutover"
 
         if only and not any(chosen(step) for step in plan.steps):
-            raise Invalid(f"no planned step or asset is called {only}", hint="`crossload status` lists them")
+            raise _unknown(only)
         return self._perform("apply", plan.steps, chosen, dry_run, told, again=again)
 
     def cutover(self, *, dry_run: bool = False, told: Callable[[StepResult], None] = lambda _: None) -> RunReport:
@@ -208,8 +210,10 @@ class Project:
         return self._perform("cutover", plan.steps, lambda step: step.stage == "cutover", dry_run, told)
 
     def verify(self, *, only: str = "", told: Callable[[StepResult], None] = lambda _: None) -> RunReport:
-        """Re-check everything that was done, now, from the stores."""
+        """Re-check everything that was done, now, from the stores. Raises Refused when that is nothing."""
         plan = self._fresh_plan()
+        if only and not any(only in (step.id, step.asset) for step in plan.steps):
+            raise _unknown(only)  # a misspelt name must not read as "nothing is wrong"
         with self._changing("verify") as ledger:
             broken = ledger.check_chain()
             report = self._run(ledger, self.inventory(), told).verify(
@@ -218,6 +222,8 @@ class Project:
             if broken:
                 step = Step("ledger/chain", "ledger", "chain", f"estate:{self.migration.name}", "evidence chain")
                 report.results.append(StepResult(step, "failed", f"the evidence chain is broken: {broken}"))
+            if not report.results:  # no good news: a script would read it as "everything is as it should be"
+                raise Refused("nothing was performed yet that could be verified", hint="run `crossload apply` first")
             return report
 
     def rollback(
@@ -236,7 +242,11 @@ class Project:
                     f"this migration was committed at {when}: the right to roll back has ended",
                     hint="to go back, plan a migration in the other direction",
                 )
-            run = self._run(ledger, self.inventory(), told)
+            try:
+                inventory = self.inventory()
+            except CrossloadError:
+                inventory = Inventory()  # the way back must not hang on a file that only the way there needs
+            run = self._run(ledger, inventory, told)
             return run.undo(plan.steps, lambda step: step.stage in wanted, dry_run=dry_run)
 
     def write_code(self) -> list[Evidence]:
@@ -309,7 +319,10 @@ class Project:
         return digest_of_json(self.migration.to_json()).hex
 
     def _inventory_digest(self) -> str:
-        return sha256_of(self.inventory_path.read_bytes()).hex
+        try:
+            return sha256_of(self.inventory_path.read_bytes()).hex
+        except FileNotFoundError:
+            return ""  # no plan was made for no inventory
 
     def _known_stage(self, name: str) -> None:
         if name and name not in wiring.STAGES:
@@ -327,6 +340,10 @@ class Project:
     def _changing(self, verb: str) -> Iterator[Ledger]:
         with WorkspaceLock(self.workspace / "lock", verb), self._ledger() as ledger:
             yield ledger
+
+
+def _unknown(only: str) -> Invalid:
+    return Invalid(f"no planned step or asset is called {only}", hint="`crossload status` lists them")
 
 
 def _with_known_dependencies(step: Step, known: set[str]) -> Step:
@@ -360,41 +377,58 @@ def draft_file(
     app: str = "", questions: str = "", folder: Path = Path(),
 ) -> str:  # fmt: skip
     """Discover `source` and write a migration file's text. Places are sections as in the file; `environment`, `app`
-    and `questions` are paths relative to `folder`. Raises Invalid for a bad place, and what discovery raises."""
+    and `questions` are paths relative to `folder`. Raises Invalid for a bad place or a secret's value in one, and what
+    discovery raises."""
     from pydantic import ValidationError
 
     from crossload.engines.planner.draft import draft_migration
     from crossload.estate.migration import PlaceSection
+    from crossload.estate.reading import bare_secrets
     from crossload.estate.secret import read_env_file
 
     try:
-        place = PlaceSection.model_validate(source).place()
+        sections = [PlaceSection.model_validate(item) for item in (source, *targets)]
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
-        raise Invalid(f"the source place is not right: {problems}", hint="see docs/migration-file.md") from error
-    settings = {**(read_env_file(folder / environment) if environment else {}), **os.environ}
-    found = wiring.discover(place, settings)
+        raise Invalid(f"a place is not right: {problems}", hint="see docs/migration-file.md") from error
+    for section in sections:
+        for *_, setting in bare_secrets(section):  # the file would keep it, and go to a repository
+            raise Invalid(
+                f"place {section.id}: setting `{setting}` holds a secret's value; the file may only refer to it",
+                hint=f"write `{setting}=env:NAME` or `{setting}=file:PATH`",
+            )
+    try:
+        settings = {**(read_env_file(folder / environment) if environment else {}), **os.environ}
+    except (OSError, ValueError) as error:
+        raise Invalid(f"cannot read the environment file: {error}", hint="correct --environment") from error
+    found = wiring.discover(sections[0].place(), settings)
     return draft_migration(found, name, owner, source, targets, environment=environment, app_path=app,
                            questions=questions)  # fmt: skip
 
 
 def lab_places(home: Path | None = None) -> tuple[Path, dict[str, Any], list[dict[str, Any]]]:
-    """(the lab's home, its source place, its target places), as sections of a migration file."""
-    from crossload.lab.lab import Lab
+    """(the lab's home, its source place, its target places), as sections of a migration file. Raises Invalid when no
+    lab was ever up there."""
+    from crossload.lab.lab import Lab, LabError
     from crossload.lab.places import source_place, target_places
 
     lab = Lab(home)
-    return lab.home, source_place(lab.home), target_places(lab.home, lab.env())
+    try:
+        return lab.home, source_place(lab.home), target_places(lab.home, lab.env())
+    except LabError as error:
+        raise Invalid(str(error), hint="run `crossload lab up`, or name its home: --lab HOME") from error
 
 
 def play_demo(folder: Path, *, small: bool = False, keep: bool = False) -> None:
-    """Play the demo in `folder`. Raises Refused naming the command that did not do what it must."""
+    """Play the demo in `folder`. Raises CrossloadError naming the command or server that did not do what it must."""
     from crossload.lab.demo import Demo, DemoFailed
+    from crossload.lab.lab import LabError
+    from crossload.lab.seed import SeedError
 
     try:
         Demo(folder, small=small, keep_lab=keep).play()
-    except DemoFailed as error:
-        raise Refused(str(error)) from error
+    except (DemoFailed, LabError, SeedError) as error:
+        raise CrossloadError(str(error), hint="`crossload doctor` says what this machine lacks") from error
 
 
 def support_matrix() -> dict[str, set[str]]:

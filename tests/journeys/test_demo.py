@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,12 +25,12 @@ def test_the_demo_plays_to_its_end(tmp_path: Path) -> None:
     rows = [line.split() for line in closing.splitlines() if line.strip()[:1].isdigit()]
     assert [(row[1], row[2]) for row in rows] == [(name, "good") for name in STEPS]
     assert all(row[3].startswith("E") for row in rows)
-    left = [pid for pid in os.listdir("/proc") if pid.isdigit() and _names(pid, folder)]
+    left = [process.name for process in Path("/proc").glob("[0-9]*") if _names(process, folder)]
     assert left == []
 
 
-def _names(pid: str, folder: Path) -> bool:
+def _names(process: Path, folder: Path) -> bool:
     try:
-        return str(folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return str(folder).encode() in (process / "cmdline").read_bytes()
     except OSError:
         return False

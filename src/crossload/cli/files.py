@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import click
 
 from crossload.cli.exits import BAD_FILE
-from crossload.cli.options import file_option, json_option, print_json
+from crossload.cli.options import file_option, json_option, print_json, write_text
 
 
 def _place(text: str) -> dict[str, Any]:
@@ -38,30 +40,49 @@ def _place(text: str) -> dict[str, Any]:
 @click.option("--app", default="", help="Folder of the app's code, relative to the migration file.")
 @click.option("--questions", default="", help="JSONL of prompts for the mirror, relative to the migration file.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@json_option
 def init_command(
     path: Path, name: str, owner: str, source: str, targets: tuple[str, ...], lab_home: str | None, environment: str,
-    app: str, questions: str, force: bool,
+    app: str, questions: str, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Discover a source and write a migration file that validates, with comments that teach."""
     from crossload.api import draft_file, lab_places, schema_text
 
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise click.UsageError(f"there is no folder {folder}")
     if path.exists() and not force:
         raise click.UsageError(f"{path} exists; --force overwrites it, or name another with --file")
     if lab_home is not None:
         home, source_section, target_sections = lab_places(Path(lab_home) if lab_home else None)
-        environment = environment or os.path.relpath(home / "env", path.resolve().parent)
+        environment = environment or os.path.relpath(home / "env", folder)
     elif source:
         source_section, target_sections = _place(source), [_place(item) for item in targets]
     else:
         raise click.UsageError("say what to leave: --source id=..,provider=..,region=..  or --lab")
     text = draft_file(
-        name or path.resolve().parent.name.lower(), owner, source_section, target_sections, environment=environment,
-        app=app, questions=questions, folder=path.resolve().parent,
+        _name(name) or _folders_name(folder), owner, source_section, target_sections, environment=environment,
+        app=app, questions=questions, folder=folder,
     )  # fmt: skip
-    path.write_text(text, encoding="utf-8")
-    (path.parent / "migration.schema.json").write_text(schema_text(), encoding="utf-8")
+    write_text(path, text)
+    write_text(path.parent / "migration.schema.json", schema_text())
     click.echo(f"wrote {path}; next: `crossload validate`, `crossload inventory`, `crossload plan`", err=True)
-    click.echo(str(path))
+    if as_json:
+        print_json({"file": str(path)})
+    else:
+        click.echo(str(path))
+
+
+def _name(given: str) -> str:
+    if given and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", given):
+        raise click.UsageError(f"--name `{given}`: use a-z, 0-9, dot, hyphen and underscore, at most 63 of them")
+    return given
+
+
+def _folders_name(folder: Path) -> str:
+    """`Mein Projekt ü` is a good name for a folder; a migration's name also becomes part of paths and labels."""
+    plain = unicodedata.normalize("NFKD", folder.name.lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9._-]+", "-", plain).strip("-._")[:63] or "migration"
 
 
 @click.command("validate")
@@ -85,15 +106,19 @@ def validate_command(path: Path, as_json: bool) -> None:
 
 @click.command("schema")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=None, help="Write to a file.")
-def schema_command(output: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="With -o: say in JSON where. The schema itself is JSON.")
+def schema_command(output: Path | None, as_json: bool) -> None:
     """Print the JSON Schema of the migration file, for editors."""
     from crossload.api import schema_text
 
     if output is None:
         click.echo(schema_text(), nl=False)
     else:
-        output.write_text(schema_text(), encoding="utf-8")
-        click.echo(str(output))
+        write_text(output, schema_text())
+        if as_json:
+            print_json({"file": str(output)})
+        else:
+            click.echo(str(output))
 
 
 @click.command("completion")

@@ -52,15 +52,19 @@ def trace_command(path: Path, as_json: bool, asset: str) -> None:
 
 @click.command("report")
 @file_option
+@json_option
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=None,
               help="Where to write it.  [default: report.html in the workspace]")  # fmt: skip
-def report_command(path: Path, output: Path | None) -> None:
+def report_command(path: Path, as_json: bool, output: Path | None) -> None:
     """Write one self-contained HTML file: the ten steps, their evidence, pictures."""
     from crossload.web.report import write_report
 
     opened = project(path)
     written = write_report(opened, output or opened.workspace / "report.html")
-    click.echo(str(written))
+    if as_json:
+        print_json({"file": str(written)})
+    else:
+        click.echo(str(written))
 
 
 @click.command("doctor")

@@ -75,28 +75,26 @@ def crossload() -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Entry point. Turns our errors into one clear line, a hint and a documented exit code."""
-    from crossload.cli.exits import exit_code, say_error
+    """Entry point. Turns our errors into one clear line, a hint and a documented exit code; with --json also into
+    JSON on stdout, so that a script always reads one document."""
+    from crossload.cli.exits import INTERRUPTED, exit_code, say_error
+    from crossload.cli.streams import steady
 
-    try:
-        # Without standalone mode click hands the code of an Exit back as the result.
-        code = crossload.main(arguments, prog_name="crossload", standalone_mode=False)
+    as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    with steady():
+        try:
+            # Without standalone mode click hands the code of an Exit back as the result.
+            code = crossload.main(arguments, prog_name="crossload", standalone_mode=False)
+            sys.stdout.flush()  # a full disk is an error of ours to tell
+        except (click.Abort, KeyboardInterrupt):
+            say_error(KeyboardInterrupt("interrupted; nothing is lost, run the same command again to go on"), as_json)
+            code = INTERRUPTED
+        except Exception as error:
+            code = exit_code(error)
+            if code is None:
+                raise
+            say_error(error, as_json)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing is lost, run the same command again to go on", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except Exception as error:
-        code = exit_code(error)
-        if code is None:
-            raise
-        say_error(error)
-        sys.exit(code)
 
 
 if __name__ == "__main__":

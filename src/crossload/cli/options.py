@@ -24,12 +24,27 @@ def project(path: Path, *, quiet: bool = True) -> Any:
     from crossload.api import open_project
     from crossload.cli.progress import live_progress
 
-    opened = open_project(path, None if quiet else live_progress())
-    if not quiet:
-        for item in opened.file_diagnostics:
-            click.echo(str(item), err=True)
+    if quiet:
+        return open_project(path)
+    progress = live_progress()
+    click.get_current_context().call_on_close(progress.close)
+    opened = open_project(path, progress)
+    for item in opened.file_diagnostics:
+        click.echo(str(item), err=True)
     return opened
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True))
+    """One document on stdout; in ASCII where the terminal, or a file name in it, is not UTF-8."""
+    from crossload.cli.streams import takes
+
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+    click.echo(text if takes(text) else json.dumps(value, indent=2, sort_keys=True))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user named. Raises click.FileError, wrong usage, when that cannot be."""
+    try:
+        path.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise click.FileError(str(path), error.strerror or str(error)) from error

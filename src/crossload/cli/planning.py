@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossload.cli.exits import BAD_FILE
-from crossload.cli.options import file_option, json_option, print_json, project, quiet_option
+from crossload.cli.options import file_option, json_option, print_json, project, quiet_option, write_text
 from crossload.cli.render import say_result, table
 from crossload.cli.running import finish
 
@@ -26,7 +26,7 @@ def inventory_command(path: Path, as_json: bool, quiet: bool, csv_path: Path | N
         finish(report, as_json)
     inventory = opened.inventory()
     if csv_path is not None:
-        csv_path.write_text(opened.inventory_csv(), encoding="utf-8", newline="")
+        write_text(csv_path, opened.inventory_csv())
     if as_json:
         print_json({
             "assets": [asset.to_json() for asset in inventory.assets],

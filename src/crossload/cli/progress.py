@@ -69,6 +69,8 @@ class LineProgress:
             if item is not None and item.done:
                 self._say(task, item, time.monotonic())
 
+    def close(self) -> None: ...
+
     def say(self, text: str) -> None:
         click.echo(f"  {text}", err=True)
 
@@ -121,6 +123,10 @@ class BarProgress:
                 self._bars.remove_task(found[0])
             if not self._tasks:
                 self._bars.stop()
+
+    def close(self) -> None:
+        """Work that failed or was broken off finishes no bar: give the terminal its cursor back."""
+        self._bars.stop()
 
     def say(self, text: str) -> None:
         self._bars.console.print(f"  {text}", markup=False, highlight=False)

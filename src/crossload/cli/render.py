@@ -10,7 +10,7 @@ import click
 
 _GLYPHS = {
     "done": "✓", "unchanged": "=", "kept": "=", "good": "✓", "failed": "✗", "broken": "✗", "refused": "✗",
-    "waiting": "·", "planned": "·", "pending": "…", "running": "…", "would-run": "+", "undone": "↶",
+    "waiting": "·", "open": "·", "planned": "·", "pending": "…", "running": "…", "would-run": "+", "undone": "↶",
 }  # fmt: skip
 _COLOURS = {"✓": "green", "=": "green", "✗": "red", "…": "yellow", "+": "cyan", "↶": "yellow"}
 
@@ -26,10 +26,19 @@ def say_result(result: Any) -> None:
         return
     name = f"{result.step.stage:<12} {result.step.asset}"
     evidence = f"  [{result.evidence.id}]" if result.evidence else ""
-    click.echo(f"{glyph(result.status)} {name:<38} {result.summary}{evidence}", err=True)
+    click.echo(f"{glyph(result.status)} {name:<38} {visible(result.summary)}{evidence}", err=True)
     hint = getattr(result.error, "hint", "") if result.error else ""
+    if not hint and getattr(result.error, "retryable", False):
+        hint = "a server did not answer; when it does, run the same command again"
     if hint:
-        click.echo(f"    hint: {hint}", err=True)
+        click.echo(f"    hint: {visible(hint)}", err=True)
+
+
+def visible(text: str) -> str:
+    """Names come from other people's buckets: control characters in them must not drive the terminal, nor a line break
+    write a result of its own."""
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    return shown.replace("\n", "\n    ")
 
 
 def result_json(result: Any) -> dict[str, Any]:
@@ -49,7 +58,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+        drawn.add_row(*("" if cell is None else visible(str(cell)) for cell in row))
     # Without a terminal nobody scrolls sideways: files and pipes get lines as long as they need.
     width = None if sys.stdout.isatty() else 180
     Console(markup=False, highlight=False, width=width).print(drawn)

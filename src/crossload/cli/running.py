@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from crossload.cli.exits import DENIED, DIFFERENT, FAILED, REFUSED
+from crossload.cli.exits import DENIED, DIFFERENT, FAILED, OK, REFUSED
 from crossload.cli.options import file_option, json_option, print_json, project, quiet_option
 from crossload.cli.render import result_json, say_result
 
@@ -23,14 +23,29 @@ def finish(report: Any, as_json: bool, *, failing: int = FAILED) -> None:
         for item in report.results:
             counts[item.status] = counts.get(item.status, 0) + 1
         click.echo(", ".join(f"{count} {status}" for status, count in counts.items()) or "nothing to do")
+    code = _leaving(report, failing)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def _leaving(report: Any, failing: int) -> int:
     if not report.failed:
-        return
+        waiting = [item for item in report.results if item.status == "waiting"]
+        if waiting:  # asked for, and not done: no success
+            first = waiting[0].summary.removeprefix("waits for ")
+            click.echo(f"error: {len(waiting)} step(s) wait for {first}, which is not done", err=True)
+            click.echo("hint: `crossload apply` performs everything up to the cutover", err=True)
+        if any(item.status == "open" for item in report.results):
+            return FAILED
+        return REFUSED if waiting else OK
     codes = {getattr(item.error, "code", "") for item in report.failed}
     if codes & {"not-signed-in", "access-denied"}:
-        raise click.exceptions.Exit(DENIED)
-    if failing == FAILED and all(item.status == "refused" for item in report.failed):
-        raise click.exceptions.Exit(REFUSED)
-    raise click.exceptions.Exit(failing)
+        return DENIED
+    if all(item.status == "refused" for item in report.failed):
+        return REFUSED if failing == FAILED else failing
+    # A store that could not be asked was not found different.
+    seen = [item for item in report.failed if not getattr(item.error, "retryable", False)]
+    return failing if seen else FAILED
 
 
 @click.command("apply")
@@ -96,10 +111,20 @@ def rollback_command(path: Path, as_json: bool, quiet: bool, dry_run: bool, to_s
 def commit_command(path: Path, as_json: bool, yes: bool) -> None:
     """End the right to roll back. Asks first."""
     opened = project(path)
-    if not yes:
-        click.confirm("After this, `crossload rollback` will refuse. Commit?", abort=True, err=True)
+    if not yes and not _said_yes():
+        click.echo("not committed: `crossload rollback` stays open", err=True)
+        raise click.exceptions.Exit(REFUSED)
     item = opened.commit()
     if as_json:
         print_json({"evidence": item.id, "at": item.at, "summary": item.summary})
     else:
         click.echo(f"{item.summary} [{item.id}]")
+
+
+def _said_yes() -> bool:
+    """Raises click.Abort when nobody answers."""
+    try:
+        return click.confirm("After this, `crossload rollback` will refuse. Commit?", err=True)
+    except click.Abort:
+        click.echo("\nnobody answered; where there is no terminal, say --yes", err=True)
+        raise

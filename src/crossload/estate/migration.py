@@ -16,9 +16,10 @@ Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 
 
 class Section(BaseModel):
-    """Unknown keys are errors: a misspelt limit must not silently become no limit."""
+    """Unknown keys are errors: a misspelt limit must not silently become no limit. Nor may `.nan`, which nothing is
+    ever above or below."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class Metadata(Section):

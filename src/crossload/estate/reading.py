@@ -35,7 +35,7 @@ def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        hint = "run `crossload init` to write one, or name it with --file"
+        hint = _elsewhere(path) or "run `crossload init` to write one, or name it with --file"
         return None, [Diagnostic.error("XL100", f"cannot read the migration file: {error}", subject=subject, hint=hint)]
     try:
         parsed = _parse(text, subject)
@@ -64,6 +64,14 @@ def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
         problems += _cross_checks(migration, positions, subject)
     problems.sort(key=lambda item: (item.line, item.column, item.code))
     return (None if errors_in(problems) else migration), problems
+
+
+def _elsewhere(path: Path) -> str:
+    """People stand in a folder of their project; the file is at its top."""
+    if path.exists() or path.is_absolute():
+        return ""
+    above = next((up for up in Path.cwd().parents if (up / path).is_file()), None)
+    return f"there is one in {above}: go there, or --file {above / path}" if above else ""
 
 
 def _parse(text: str, subject: str) -> tuple[Any, dict[Location, Position], list[Diagnostic]] | None:
@@ -151,6 +159,11 @@ def _diagnostic(item: ErrorDetails, positions: dict[Location, Position], subject
         )
     shown = _SHORT.repr(item.get("input"))
     hint = _describe(location)
+    if not location:
+        return Diagnostic.error(
+            "XL112", f"the file must be a mapping of sections, and is {shown}", subject=subject, line=line,
+            column=column, hint=f"it begins with {', '.join(_keys_of(())[:4])}; `crossload init` writes one",
+        )  # fmt: skip
     if item["type"] == "literal_error":
         hint = _nearest(shown.strip("'\""), _LITERAL.findall(item["msg"]), "one of: ")
     return Diagnostic.error(
@@ -250,12 +263,18 @@ def _bare_secrets(file: MigrationFile) -> Iterator[Location]:
     listed: list[tuple[Location, PlaceSection]] = [(("sources", i), s) for i, s in enumerate(file.sources)]
     listed += [(("targets", "allow", i), s) for i, s in enumerate(file.targets.allow)]
     for at, section in listed:
-        connections: list[tuple[Location, dict[str, str]]] = [((*at, "connection"), section.connection)]
-        connections += [
-            ((*at, "services", port, "connection"), service.connection) for port, service in section.services.items()
-        ]
-        for where, connection in connections:
-            for name, value in connection.items():
-                secret = _SECRET_NAME.search(name.partition("@")[0].lower()) or _SECRET_IN_URL.search(value)
-                if secret and value and not is_reference(value):
-                    yield (*where, name)
+        for inside in bare_secrets(section):
+            yield (*at, *inside)
+
+
+def bare_secrets(section: PlaceSection) -> Iterator[Location]:
+    """The same of one place; locations inside it, the setting's name last."""
+    connections: list[tuple[Location, dict[str, str]]] = [(("connection",), section.connection)]
+    connections += [
+        (("services", port, "connection"), service.connection) for port, service in section.services.items()
+    ]
+    for where, connection in connections:
+        for name, value in connection.items():
+            secret = _SECRET_NAME.search(name.partition("@")[0].lower()) or _SECRET_IN_URL.search(value)
+            if secret and value and not is_reference(value):
+                yield (*where, name)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from crossload.ports.errors import CrossloadError
+
+DAMAGED = "restore the file from a copy"
 
 
 class LedgerBroken(CrossloadError):
@@ -18,8 +21,14 @@ class LedgerBroken(CrossloadError):
 
 
 def connect(path: Path, *, synchronous: str) -> sqlite3.Connection:
-    """Open (and create, readable by its owner only) a WAL database. `synchronous` is FULL or NORMAL."""
+    """Open (and create, readable by its owner only) a WAL database. `synchronous` is FULL or NORMAL. In a folder that
+    may only be read, so may the database."""
     with broken(path):
+        if path.exists() and not os.access(path.parent, os.W_OK):
+            # Without a log beside it nobody is writing, and SQLite need not make the files it shares with writers.
+            still = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+            address = f"{path.absolute().as_uri()}?mode=ro{still}"
+            return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.touch(mode=0o600)
@@ -41,7 +50,7 @@ def broken(path: Path) -> Iterator[None]:
         hint = "free disk space and run the same command again; it goes on where it stopped" if full else ""
         raise LedgerBroken(f"{path}: {error}", hint=hint) from error
     except sqlite3.DatabaseError as error:
-        raise LedgerBroken(f"{path}: {error}", hint="restore the file from a copy") from error
+        raise LedgerBroken(f"{path}: {error}", hint=DAMAGED) from error
 
 
 @contextlib.contextmanager

@@ -34,7 +34,8 @@ _GROUP_ROWS = 500
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object. `check_digest` is the digest the target store reports by itself; `trust` is sent | stored | reread.
+    """One object. `check_digest` is the digest the target store reports by itself; `trust` is sent | stored | reread,
+    or found: the target held these bytes though we never sent them, so that undo leaves them there.
 
     Until the state is `done`, `sha256` and `check_digest` say what was about to be written, not what arrived."""
 

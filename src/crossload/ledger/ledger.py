@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from crossload.estate.digest import canonical_json
 from crossload.estate.evidence import Evidence, Outcome
-from crossload.ledger.database import broken, connect, transaction
+from crossload.ledger.database import DAMAGED, LedgerBroken, broken, connect, transaction
 
 GENESIS = "0" * 64
 
@@ -89,8 +90,9 @@ class Ledger:
             state = _state_after(verb, outcome)
             if state and step and settles:
                 # Only a good perform replaces what later steps and undo read: a failed repeat must not make us forget
-                # what the first one created.
-                self._set_state(step, state, data if verb == "perform" and outcome.good else None, sequence)
+                # what the first one created. What was undone is no longer so, and nobody reads it any more.
+                kept = data if verb == "perform" and outcome.good else {} if state == "undone" else None
+                self._set_state(step, state, kept, sequence)
             db.execute("insert or replace into setting values(?,?)", (_HEAD, f"{sequence}:{item.hash}"))
         return item
 
@@ -112,12 +114,22 @@ class Ledger:
     def state(self, step: str) -> StepState | None:
         with self._mutex, broken(self.path):
             row = self._database.execute(f"select {_STATE} from step where id=?", (step,)).fetchone()  # noqa: S608
-        return _state(row) if row else None
+        with self._legible(f"step {step}"):
+            return _state(row) if row else None
 
     def states(self) -> dict[str, StepState]:
         with self._mutex, broken(self.path):
             rows = self._database.execute(f"select {_STATE} from step").fetchall()  # noqa: S608
-        return {row[0]: _state(row) for row in rows}
+        with self._legible("a step"):
+            return {row[0]: _state(row) for row in rows}
+
+    @contextlib.contextmanager
+    def _legible(self, what: str) -> Iterator[None]:
+        """A damaged file may still be a database: what no longer reads as what we wrote is said in our words."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise LedgerBroken(f"{self.path}: {what} is damaged", hint=DAMAGED) from error
 
     def outcomes(self) -> dict[str, Mapping[str, Any]]:
         """Data of the last perform of every step that is good now."""
@@ -132,7 +144,9 @@ class Ledger:
         with self._mutex, broken(self.path):
             rows = self._database.execute(query + " order by sequence", [v for v in (asset, stage) if v]).fetchall()
         for row in rows:
-            yield _evidence(row)
+            with self._legible(f"record {row[0]}"):
+                item = _evidence(row)
+            yield item
 
     def check_chain(self) -> str:
         """ "" when every record hashes to what the next one says, else what is wrong. Anyone can redo this."""

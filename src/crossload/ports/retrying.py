@@ -80,6 +80,7 @@ class RetryingStore:
         """A listing that breaks off starts again and skips what was given already."""
         given: set[tuple[str, str]] = set()
         policy = self._policy
+        attempt = 0
         came = time.monotonic()  # when something last came: a listing of hours is not given up for its length
         while True:
             try:
@@ -92,6 +93,9 @@ class RetryingStore:
             except CrossloadError as error:
                 if not error.retryable or time.monotonic() - came > policy.give_up_seconds:
                     raise
+                attempt += 1
+                if attempt in (2, 5) or attempt % 10 == 0:
+                    self._say(f"waiting for a store to come back: {error}")
                 time.sleep(random.uniform(policy.base_seconds, policy.delay_seconds_max))  # noqa: S311
 
     def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]:

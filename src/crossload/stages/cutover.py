@@ -12,10 +12,11 @@ from crossload.engines.mover.bucket import CopyOptions
 from crossload.engines.mover.freezing import freeze, unfreeze
 from crossload.engines.mover.returning import still_frozen
 from crossload.engines.traffic.canary import CanaryPlan, Sent, run_canary, sent
-from crossload.engines.traffic.judge import MirrorJudge, check_record
+from crossload.engines.traffic.judge import MirrorJudge
 from crossload.engines.traffic.keeping import RowKeeper, read_rows
 from crossload.engines.traffic.mirror import MirrorPlan, mirror
 from crossload.engines.traffic.prompts import read_prompts
+from crossload.engines.traffic.recheck import check_record
 from crossload.engines.traffic.record import ACCEPT, DecisionRecord, JudgeSettings, Limit, Margins
 from crossload.engines.traffic.rows import CanaryRow, MirrorRow
 from crossload.estate.asset import Asset, Kind
@@ -42,8 +43,12 @@ def plan(migration: Migration, facts: Facts) -> Planned:
     if endpoints and not migration.file.cutover.questions:
         hint = "name a JSONL file of your users' prompts under cutover.questions"
         diagnostics.append(Diagnostic.warning("XL901", "the mirror uses general prompts, not yours", hint=hint))
+    indexes = [asset for asset in facts.inventory.of(Kind.INDEX) if asset.id in facts.choices]
+    # No user is sent to data that is known not to have arrived.
+    arrived = tuple(f"transfer/copy/{asset.id}" for asset in datasets)
+    arrived += tuple(f"transfer/copy-index/{asset.id}" for asset in indexes)
     for asset in endpoints:
-        steps += _endpoint_steps(asset, migration)
+        steps += _endpoint_steps(asset, migration, arrived)
     before = tuple(f"{NAME}/ramp/{asset.id}" for asset in endpoints)
     steps += [_freeze_step(asset, facts.choices[asset.id], before) for asset in datasets]
     frozen = tuple(f"{NAME}/freeze/{asset.id}" for asset in datasets)
@@ -57,7 +62,7 @@ def plan(migration: Migration, facts: Facts) -> Planned:
     return Planned(tuple(steps), tuple(diagnostics))
 
 
-def _endpoint_steps(asset: Asset, migration: Migration) -> Iterator[Step]:
+def _endpoint_steps(asset: Asset, migration: Migration, arrived: tuple[str, ...]) -> Iterator[Step]:
     rules = migration.file.cutover
     gateway = f"portability/gateway/{asset.id}"
     yield Step(
@@ -69,13 +74,13 @@ def _endpoint_steps(asset: Asset, migration: Migration) -> Iterator[Step]:
     if rules.drill:
         yield Step(
             f"{NAME}/drill/{asset.id}", NAME, "drill", asset.id, "shift traffic, roll back on purpose, time it",
-            {}, (ready,), undo="nothing to undo: a drill ends where it began", risk="medium", wave=4,
+            {}, (ready, *arrived), undo="nothing to undo: a drill ends where it began", risk="medium", wave=4,
         )  # fmt: skip
         ready = f"{NAME}/drill/{asset.id}"
     shown = ", ".join(f"{weight} %" for weight in rules.canary_weights)
     yield Step(
         f"{NAME}/ramp/{asset.id}", NAME, "ramp", asset.id, f"shift traffic by {shown}; back at once if a goal breaks",
-        {}, (ready,), undo="all traffic back to the source", risk="high", wave=4,
+        {}, (ready, *arrived), undo="all traffic back to the source", risk="high", wave=4,
     )  # fmt: skip
 
 
@@ -143,7 +148,10 @@ def _journal(step: Step, world: World) -> Journal:
 def _freeze(step: Step, world: World) -> Outcome:
     where, bucket = step.params, step.params["bucket"]
     rules = world.migration.file.data
-    options = CopyOptions(rules.part_size_mib * 2**20, rules.workers, allow_mass_delete=rules.allow_mass_delete)
+    home = world.outcome(step.id) is not None  # frozen before, and not rolled back: users write at the target
+    options = CopyOptions(
+        rules.part_size_mib * 2**20, rules.workers, allow_mass_delete=rules.allow_mass_delete, target_is_home=home
+    )
     journal = _journal(step, world)
     try:
         report = freeze(
@@ -154,7 +162,9 @@ def _freeze(step: Step, world: World) -> Outcome:
         journal.close()
     data = {**report.to_json(), "frozen_at": time.time()}
     if not report.converged:
-        return Outcome.failed("the source changes faster than it is carried; the freeze was lifted", **data)
+        named = "; ".join(dict.fromkeys(text for item in report.passes for text in (*item.failures, *item.hot)))
+        why = f"not everything could be carried: {named[:500]}" if named else "the source changes faster than we carry"
+        return Outcome.failed(f"{why}; the freeze {'stays' if home else 'was lifted'}", **data)
     how = "writes at the source are denied" if report.enforced else f"writers must be stopped by hand ({report.why})"
     return Outcome.done(f"{how}; {report.carried} object(s) in the last delta, then empty twice", **data)
 

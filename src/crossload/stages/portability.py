@@ -100,6 +100,8 @@ def verify(step: Step, world: World) -> Outcome:
 
 def undo(step: Step, world: World) -> Outcome:
     if step.action == "deploy":
+        if (world.outcome(step.id) or {}).get("served_before_us"):
+            return Outcome.done(f"{step.params['name']} stays: it was served before we came")
         world.models(step.params["target"]).undeploy(step.params["name"])
         return Outcome.done(f"unloaded {step.params['name']} at {step.params['target']}")
     if step.action == "agent":
@@ -125,6 +127,7 @@ def _deploy(step: Step, world: World) -> Outcome:
              "start_seconds": round(time.monotonic() - began, 3)}  # fmt: skip
     words = f"{step.params['name']} serves from {uri}, {digest[:23]}…, answered {reply.output_tokens} token(s)"
     same = before.state == "ready" and before.digest == found.digest
+    data["served_before_us"] = same and (world.outcome(step.id) or {}).get("served_before_us", True)
     return Outcome.unchanged(words, **data) if same else Outcome.done(words, **data)
 
 

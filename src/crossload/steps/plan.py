@@ -42,7 +42,7 @@ class Plan:
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
-        fresh.write_bytes(canonical_json(self.to_json()) + b"\n")
+        fresh.write_bytes(canonical_json({**self.to_json(), "digest": self.digest}) + b"\n")
         fresh.replace(path)
 
     def check_fresh(self, migration: str, inventory: str) -> None:
@@ -61,7 +61,7 @@ class Plan:
 
 
 def load_plan(path: Path) -> Plan:
-    """Raises Stale when there is none, Invalid when it is not ours."""
+    """Raises Stale when there is none, Invalid when it is not ours or was edited by hand."""
     hint = "run `crossload plan` to write a new one"
     try:
         value = json.loads(path.read_bytes())
@@ -74,11 +74,15 @@ def load_plan(path: Path) -> Plan:
     if value.get("format") != FORMAT:
         raise Invalid(f"{path} has format {value.get('format')}, this version reads {FORMAT}", hint=hint)
     try:
-        return Plan(
+        plan = Plan(
             value["name"], value["migration"], value["inventory"],
             tuple(Step.from_json(item) for item in value["steps"]),
             tuple(Diagnostic.from_json(item) for item in value["diagnostics"]),
             value["choices"], value["estimates"],
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
+        digest = plan.digest
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Invalid(f"{path} is not a plan: {type(error).__name__} {error}", hint=hint) from error
+    if value.get("digest") != digest:
+        raise Invalid(f"{path} was changed since `crossload plan` wrote it: its digest does not fit", hint=hint)
+    return plan

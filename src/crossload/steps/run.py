@@ -18,7 +18,7 @@ class StepResult:
     """`evidence` is None for steps that were not touched (already good, waiting for a failed one, dry run)."""
 
     step: Step
-    status: str  # done | unchanged | failed | refused | pending | kept | waiting | would-run
+    status: str  # done | unchanged | failed | refused | pending | kept | waiting | open | would-run
     summary: str
     evidence: Evidence | None = None
     error: CrossloadError | None = None
@@ -86,12 +86,16 @@ class Run:
 
     def verify(self, steps: Sequence[Step], chosen: Chosen = lambda _: True) -> RunReport:
         """Re-check every step that was good (or found broken before), from the stores. A step found wrong becomes
-        `broken`, so that the next apply mends it."""
+        `broken`, so that the next apply mends it. A step whose last run did not end well is told as `open`: there is
+        nothing to compare it with, and silence would read as approval."""
         report = RunReport()
         states = self._ledger.states()
         for step in in_order(steps):
             state = states.get(step.id)
-            if not chosen(step) or state is None or state.state not in ("good", "broken"):
+            if not chosen(step) or state is None or state.state == "undone":
+                continue
+            if state.state not in ("good", "broken"):
+                self._tell(report, StepResult(step, "open", f"not verified: its last run is {state.state}"))
                 continue
             self._tell(report, self._do(step, "verify", self._stages[step.stage].verify))
         return report
@@ -122,7 +126,7 @@ class Run:
                 raise  # we could not write the failure down either
             error = caught
             data = {"code": caught.code, "retryable": caught.retryable, "hint": caught.hint}
-            outcome = Outcome("failed", str(caught), data)
+            outcome = Outcome("refused" if caught.code == "refused" else "failed", str(caught), data)
         # A store that is down, or that does not let us in, was not found wrong: what was good stays good.
         blind = verb == "verify" and error is not None and (error.retryable or error.code in _KEPT_OUT)
         evidence = self._ledger.record(step.stage, step.id, step.asset, verb, outcome, settles=not blind)

@@ -19,6 +19,7 @@ from crossload.ports.store import ObjectInfo, Store
 
 _MASS_DELETE_SHARE = 0.01
 _TRIES_PER_OBJECT = 3
+_LEAVE_SECONDS_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class CopyOptions:
     bandwidth_bytes_per_second: float | None = None
     reread_sample: float = 0.01
     allow_mass_delete: bool = False
+    target_is_home: bool = False  # users write there now: what they changed or removed is theirs, and stays so
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def move_bucket(
     report = PassReport()
     resuming = {entry.key: entry for entry in journal.entries("sending")}
     there = {info.key: info for info in target.list(target_bucket, prefix)}
-    todo, gone = _differences(source, source_bucket, prefix, journal, there, report)
+    todo, gone = _differences(source, source_bucket, prefix, journal, there, report, home=options.target_is_home)
     gone += _left_behind(target, target_bucket, prefix, journal, there, todo)
     _guard_mass_delete(gone, journal, options)
     watcher.start(len(todo), sum(entry.size_bytes for entry in todo))
@@ -122,8 +124,9 @@ def move_bucket(
 
 
 def _differences(
-    source: Store, bucket: str, prefix: str, journal: Journal, there: dict[str, ObjectInfo], report: PassReport
-) -> tuple[list[Entry], list[Entry]]:
+    source: Store, bucket: str, prefix: str, journal: Journal, there: dict[str, ObjectInfo], report: PassReport,
+    *, home: bool = False,
+) -> tuple[list[Entry], list[Entry]]:  # fmt: skip
     """Objects to bring over, and objects we brought that the source no longer has. Truth is the listing of both
     sides, compared with what the journal says we did."""
     known = {entry.key: entry for entry in journal.entries()}
@@ -136,7 +139,7 @@ def _differences(
         at_target = there.get(key)
         if (
             before is not None and before.state == "done" and before.source_etag == info.etag
-            and at_target is not None and at_target.etag == before.target_etag
+            and (home or (at_target is not None and at_target.etag == before.target_etag))
         ):  # fmt: skip
             report.kept += 1
             continue
@@ -150,6 +153,8 @@ def _differences(
             )  # fmt: skip
         todo.append(fresh)
     gone = [e for e in known.values() if e.state == "done" and e.key.startswith(prefix) and e.key not in listed]
+    if home:
+        gone = []  # a source that is cleared away after the cutover must not empty its users' new home
     todo.sort(key=lambda entry: -entry.size_bytes)  # the longest first, so that none is left alone at the end
     return todo, gone
 
@@ -230,8 +235,9 @@ class _Workers:
                     thread.join(0.2)  # short waits, so that Ctrl-C is heard
         except KeyboardInterrupt:
             self._stop.set()
+            until = time.monotonic() + _LEAVE_SECONDS_MAX  # for all of them: one may be waiting for a store to come back
             for thread in threads:
-                thread.join(10)
+                thread.join(max(0.0, until - time.monotonic()))
             self._journal.barrier()
             raise
         if self._fatal is not None:

@@ -99,7 +99,9 @@ class Copier:
         if dict(held.user) != dict(fitted.user) or dict(held.tags) != dict(fitted.tags):
             lost = "equal bytes were at the target already, with other metadata, which stays"
             entry = entry.with_(losses="; ".join([*filter(None, [entry.losses]), lost]))
-        return self._finished(entry, running, there)
+        announced = entry.sha256 == running.sha256
+        finished = self._finished(entry, running, there)
+        return finished if announced else finished.with_(trust="found")
 
     def _hash_source(self, entry: Entry, algorithm: str, end: int) -> RunningDigest:
         running = RunningDigest(algorithm)

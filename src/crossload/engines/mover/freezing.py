@@ -43,7 +43,8 @@ def freeze(
     guard: Store, source: Store, target: Store, bucket: str, journal: Journal, options: CopyOptions, prefix: str = ""
 ) -> FreezeReport:
     """`guard` is the source opened with an identity that may change who writes. If the deltas do not converge the
-    freeze is lifted again, so that a failed cutover leaves users writing."""
+    freeze is lifted again, so that a failed cutover leaves users writing; not where the target is their home already,
+    or they would write on both sides."""
     began = time.monotonic()
     try:
         report = FreezeReport(True, guard.freeze(bucket))
@@ -57,7 +58,7 @@ def freeze(
             empty = empty + 1 if found.empty else 0
         report.converged = empty == 2
     finally:
-        if not report.converged and report.enforced:
+        if not report.converged and report.enforced and not options.target_is_home:
             guard.thaw(bucket, report.token)
     report.seconds = time.monotonic() - began
     return report

@@ -18,7 +18,8 @@ _CHUNK_BYTES = 8 * 2**20
 @dataclass(slots=True)
 class ProofReport:
     """`wrong` maps a key to what is wrong with it, `found` such a key to the etag at the target ("" when missing);
-    `extra` are keys at the target that the manifest does not know."""
+    `extra` are keys at the target that the manifest does not know. `theirs` counts objects that users have changed or
+    removed since the target is their home."""
 
     objects: int = 0
     size_bytes: int = 0
@@ -26,15 +27,20 @@ class ProofReport:
     reread: int = 0
     wrong: dict[str, str] = field(default_factory=dict)
     found: dict[str, str] = field(default_factory=dict)
+    theirs: int = 0
     extra: list[str] = field(default_factory=list)
 
 
 def prove_copy(
-    target: Store, bucket: str, journal: Journal, *, reread_sample: float, prefix: str = "", workers: int = 8
-) -> ProofReport:
+    target: Store, bucket: str, journal: Journal, *, reread_sample: float, prefix: str = "", workers: int = 8,
+    target_is_home: bool = False,
+) -> ProofReport:  # fmt: skip
     """Prove all that the journal says has arrived. What is wrong is marked in the journal, so that the next pass brings
     it over anew; until then every further proof names it again. What never arrived is wrong, too."""
-    report = prove(target, bucket, journal.entries("done"), reread_sample=reread_sample, prefix=prefix, workers=workers)
+    report = prove(
+        target, bucket, journal.entries("done"), reread_sample=reread_sample, prefix=prefix, workers=workers,
+        target_is_home=target_is_home,
+    )  # fmt: skip
     for key in report.wrong:
         entry = journal.get(key)
         if entry is not None:
@@ -51,8 +57,9 @@ def prove_copy(
 
 
 def prove(
-    target: Store, bucket: str, entries: Iterable[Entry], *, reread_sample: float, prefix: str = "", workers: int = 8
-) -> ProofReport:
+    target: Store, bucket: str, entries: Iterable[Entry], *, reread_sample: float, prefix: str = "", workers: int = 8,
+    target_is_home: bool = False,
+) -> ProofReport:  # fmt: skip
     """List the target once and compare every entry by the digest the store reports; read back those it gives no
     digest for, those somebody has written since, and a sample.
 
@@ -64,7 +71,9 @@ def prove(
         report.objects += 1
         report.size_bytes += entry.size_bytes
         info = there.pop(entry.key, None)
-        if info is None:
+        if target_is_home and (info is None or info.etag != entry.target_etag):
+            report.theirs += 1  # to call it wrong would let the next apply overwrite what a user wrote
+        elif info is None:
             report.wrong[entry.key] = "missing at the target"
             report.found[entry.key] = ""
         elif info.size_bytes != entry.size_bytes:

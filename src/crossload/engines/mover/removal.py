@@ -12,7 +12,7 @@ from crossload.ports.store import ObjectInfo, Store
 
 @dataclass(slots=True)
 class RemovalReport:
-    """`kept` counts objects under our keys that others wrote or changed since: not ours to delete."""
+    """`kept` counts objects under our keys that others wrote before, or changed since: not ours to delete."""
 
     removed: int = 0
     kept: int = 0
@@ -30,7 +30,7 @@ def remove_copy(target: Store, bucket: str, journal: Journal, *, prefix: str = "
             target.abort(bucket, entry.key, entry.upload)
         info = there.get(entry.key) if there is not None else None
         if info is not None:
-            if not is_ours(target, bucket, entry, info):
+            if entry.trust == "found" or not is_ours(target, bucket, entry, info):
                 report.kept += 1
                 continue
             try:

@@ -235,7 +235,7 @@ class _Workers:
                     thread.join(0.2)  # short waits, so that Ctrl-C is heard
         except KeyboardInterrupt:
             self._stop.set()
-            until = time.monotonic() + _LEAVE_SECONDS_MAX  # for all of them: one may be waiting for a store to come back
+            until = time.monotonic() + _LEAVE_SECONDS_MAX  # for all of them: one may be waiting for a store
             for thread in threads:
                 thread.join(max(0.0, until - time.monotonic()))
             self._journal.barrier()

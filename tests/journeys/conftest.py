@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,11 +115,12 @@ def shell(clouds: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[She
         stop(record.parent)
 
 
-def source_client(clouds: Lab, profile: str) -> Any:
-    """boto3 for cloud A, without any code of ours."""
+@pytest.fixture
+def s3(clouds: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """boto3 for cloud A as one of its profiles, without any code of ours."""
     import boto3
 
     env = clouds.env()
-    os.environ["AWS_CONFIG_FILE"] = env["CROSSLOAD_LAB_AWS_CONFIG"]
-    os.environ["AWS_SHARED_CREDENTIALS_FILE"] = env["CROSSLOAD_LAB_AWS_CREDENTIALS"]
-    return boto3.Session(profile_name=profile).client("s3")
+    monkeypatch.setenv("AWS_CONFIG_FILE", env["CROSSLOAD_LAB_AWS_CONFIG"])
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", env["CROSSLOAD_LAB_AWS_CREDENTIALS"])
+    return lambda profile: boto3.Session(profile_name=profile).client("s3")

@@ -14,24 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import boto3
-import pytest
-
 from crossload.lab.demo import target_client
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Shell
     from crossload.lab import Lab
 
 DOCS = "helpdesk-docs"
 DELTA = ("apply", "--only", "transfer/copy/dataset:docs", "--again", "-q")
-
-
-def s3(clouds: Lab, profile: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    env = clouds.env()
-    monkeypatch.setenv("AWS_CONFIG_FILE", env["CROSSLOAD_LAB_AWS_CONFIG"])
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", env["CROSSLOAD_LAB_AWS_CREDENTIALS"])
-    return boto3.Session(profile_name=profile).client("s3")
 
 
 def keys_of(client: Any) -> list[str]:
@@ -104,7 +96,7 @@ def test_wrong_credentials_are_one_clear_error(shell: Shell) -> None:
         shell("plan")
 
 
-def test_five_kills_and_the_same_manifest(shell: Shell, clouds: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_five_kills_and_the_same_manifest(shell: Shell, clouds: Lab, s3: Callable[[str], Any]) -> None:
     for stage in ("goals", "inventory", "placement", "foundations"):
         shell("apply", "--stage", stage, "-q")
     chance = random.Random(20261124)
@@ -120,14 +112,14 @@ def test_five_kills_and_the_same_manifest(shell: Shell, clouds: Lab, monkeypatch
     assert killed >= 4, "the copy was over before it could be killed"
     results = shell("apply", "--stage", "transfer", "--json", "-q").json()["results"]
     data = next(item for item in results if item["step"] == "transfer/copy/dataset:docs")["data"]
-    assert data["manifest_root"] == expected_root(s3(clouds, "lab-a-mover", monkeypatch))
+    assert data["manifest_root"] == expected_root(s3("lab-a-mover"))
     one_part_per_worker = 8 * 16 * 2**20
     assert data["resent_bytes"] <= 0.02 * data["size_bytes"] + one_part_per_worker
     assert data["objects_copied"] + data["objects_recognised"] < data["objects"], "it began from the start again"
 
 
-def test_every_key_is_equal_by_the_clouds_own_sdks(shell: Shell, clouds: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, bucket = s3(clouds, "lab-a-mover", monkeypatch), target_client(clouds, "auditor").bucket(DOCS)
+def test_every_key_is_equal_by_the_clouds_own_sdks(shell: Shell, clouds: Lab, s3: Callable[[str], Any]) -> None:
+    source, bucket = s3("lab-a-mover"), target_client(clouds, "auditor").bucket(DOCS)
     there = {blob.name: blob for blob in bucket.list_blobs() if not blob.name.startswith(".crossload/")}
     here = keys_of(source)
     assert set(there) == set(here) and len(here) > 100
@@ -174,10 +166,10 @@ def test_a_flipped_byte_is_named_and_mended(shell: Shell, clouds: Lab) -> None:
 
 
 def test_a_source_object_overwritten_meanwhile_is_never_a_mix(
-    shell: Shell, clouds: Lab, monkeypatch: pytest.MonkeyPatch
+    shell: Shell, clouds: Lab, s3: Callable[[str], Any]
 ) -> None:
     """The object is replaced all the time by 6 MiB of one letter: at the target it must be of one letter too."""
-    source = s3(clouds, "lab-a-app", monkeypatch)
+    source = s3("lab-a-app")
     size, stop = 6 * 2**20, threading.Event()
 
     def overwrite() -> None:

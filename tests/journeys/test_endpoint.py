@@ -7,7 +7,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import httpx
 import pytest
 from botocore.exceptions import ClientError
@@ -15,18 +14,13 @@ from botocore.exceptions import ClientError
 from crossload.lab.demo import target_client
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Shell
     from crossload.lab import Lab
 
 DOCS = "helpdesk-docs"
 WRITTEN = b"written at cloud B after the switch\n"
-
-
-def s3(clouds: Lab, profile: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    env = clouds.env()
-    monkeypatch.setenv("AWS_CONFIG_FILE", env["CROSSLOAD_LAB_AWS_CONFIG"])
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", env["CROSSLOAD_LAB_AWS_CREDENTIALS"])
-    return boto3.Session(profile_name=profile).client("s3")
 
 
 def ask(shell: Shell, arm: str) -> tuple[str, str]:
@@ -56,8 +50,8 @@ def test_the_moved_model_answers_like_the_source(shell: Shell, clouds: Lab) -> N
     assert ask(shell, "")[1] == "source"  # no user is at the target yet
 
 
-def test_the_cutover_freezes_and_switches(shell: Shell, clouds: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = s3(clouds, "lab-a-app", monkeypatch)
+def test_the_cutover_freezes_and_switches(shell: Shell, clouds: Lab, s3: Callable[[str], Any]) -> None:
+    app = s3("lab-a-app")
     app.put_object(Bucket=DOCS, Key="tickets/last-minute.txt", Body=b"written before the freeze")
     results = {item["step"]: item for item in shell("cutover", "--json", "-q").json()["results"]}
     mirror = results["cutover/mirror/endpoint:chat"]["data"]["decision"]
@@ -71,14 +65,14 @@ def test_the_cutover_freezes_and_switches(shell: Shell, clouds: Lab, monkeypatch
         app.put_object(Bucket=DOCS, Key="tickets/too-late.txt", Body=b"x")
 
 
-def test_rollback_brings_traffic_and_data_back(shell: Shell, clouds: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rollback_brings_traffic_and_data_back(shell: Shell, clouds: Lab, s3: Callable[[str], Any]) -> None:
     bucket = target_client(clouds, "app").bucket(DOCS)
     blob = bucket.blob("tickets/after-the-switch.txt")
     blob.metadata = {"author": "someone"}
     blob.upload_from_string(WRITTEN, "text/plain")
     bucket.blob("tickets/last-minute.txt").delete()
     shell("rollback", "-q")
-    app = s3(clouds, "lab-a-app", monkeypatch)
+    app = s3("lab-a-app")
     answer = app.get_object(Bucket=DOCS, Key="tickets/after-the-switch.txt")
     assert answer["Body"].read() == WRITTEN
     assert (answer["ContentType"], answer["Metadata"]) == ("text/plain", {"author": "someone"})

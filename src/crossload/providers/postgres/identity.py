@@ -36,6 +36,8 @@ class PgIdentity:
             with translated(), psycopg.connect(self._url, connect_timeout=10) as db:
                 row = db.execute(query, arguments).fetchone()  # pyright: ignore[reportArgumentType]
         except CrossloadError as error:
+            if error.retryable:
+                raise  # a server that is down has denied nothing
             return PermissionCheck(permission, "denied", str(error))
         allowed = bool(row and row[0])
         return PermissionCheck(permission, "allowed" if allowed else "denied", query.partition("(")[0] + " answered")

@@ -22,7 +22,7 @@ from crossload.estate.migration import Migration, json_schema
 from crossload.estate.reading import read_migration
 from crossload.ledger.ledger import Ledger
 from crossload.ledger.lock import WorkspaceLock
-from crossload.ports.errors import CrossloadError, Invalid, Refused, Stale
+from crossload.ports.errors import CrossloadError, Invalid, Refused, Stale, Unsupported
 from crossload.ports.world import Progress
 from crossload.steps.plan import Plan, load_plan
 from crossload.steps.run import Run, RunReport, StepResult
@@ -115,7 +115,7 @@ class Project:
     def trace(self, asset: str) -> list[Evidence]:
         """All evidence of one asset, oldest first. Raises Invalid naming the assets that have some."""
         with self._ledger() as ledger:
-            found = list(ledger.evidence(asset)) if asset else []
+            found = list(ledger.evidence(asset)) if asset and asset.isprintable() else []
             if not found:
                 known = sorted({item.asset for item in ledger.evidence()})
                 raise Invalid(
@@ -156,7 +156,8 @@ class Project:
         return to_csv(self.inventory())
 
     def make_plan(self, *, save: bool = True) -> Plan:
-        """Ask every stage what it would do; pure, apart from reading the locks and writing the plan."""
+        """Ask every stage what it would do; pure, apart from reading the locks and writing the plan. Raises Refused when
+        the new plan would forget a step of the cutover that only a rollback can undo."""
         inventory = self.inventory()
         with self._ledger() as ledger:
             outcomes = ledger.outcomes()
@@ -164,8 +165,13 @@ class Project:
         facts = Facts(inventory, choices, outcomes, datetime.now(UTC).date().isoformat())
         steps: list[Step] = []
         diagnostics = list(self.file_diagnostics)
-        for stage in wiring.Stages().values():
-            planned = stage.plan(self.migration, facts)
+        for name in wiring.STAGES:
+            try:
+                planned = wiring.stage(name).plan(self.migration, facts)
+            except Unsupported:
+                if name != "conversion" or self.migration.file.app is not None:
+                    raise
+                continue  # no code is named, so nobody misses what would convert it
             steps += planned.steps
             diagnostics += planned.diagnostics
         known = {step.id for step in steps}
@@ -175,7 +181,8 @@ class Project:
             choices, _estimates(self.migration, inventory, choices, outcomes),
         )  # fmt: skip
         if save:
-            with self._changing("plan"):
+            with self._changing("plan") as ledger:
+                self._keep_the_way_back(ledger, known)
                 plan.save(self.plan_path)
         return plan
 
@@ -300,6 +307,25 @@ class Project:
     def _run(self, ledger: Ledger, inventory: Inventory, told: Callable[[StepResult], None]) -> Run:
         world = wiring.CloudWorld(self.migration, inventory, ledger, self.progress)
         return Run(wiring.Stages(), ledger, world, told)
+
+    def _keep_the_way_back(self, ledger: Ledger, known: set[str]) -> None:
+        """A rollback undoes what is planned: a freeze or a switch that no plan names any more would stay for ever."""
+        try:
+            before = self.load_plan()
+        except CrossloadError:
+            return
+        states = {} if ledger.setting(COMMITTED) else ledger.states()
+        lost = [
+            step.id
+            for step in before.steps
+            if step.stage == "cutover" and step.id in states and states[step.id].state != "undone"
+            and step.id not in known and not step.undo.startswith("nothing to undo")
+        ]  # fmt: skip
+        if lost:
+            raise Refused(
+                f"the new plan would forget {', '.join(lost)}, which a rollback must undo",
+                hint="run `crossload rollback` first, then plan again; or take back the change of file or inventory",
+            )
 
     def _sound_plan(self) -> Plan:
         """A fresh plan without errors; what was planned on a contradiction is not performed."""

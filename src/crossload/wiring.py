@@ -48,7 +48,16 @@ PROVIDERS: Mapping[str, str] = {
 
 
 def stage(name: str) -> Stage:
-    return cast(Stage, importlib.import_module(f"crossload.stages.{name}"))
+    """Raises Unsupported when what the stage works with is not installed."""
+    try:
+        return cast(Stage, importlib.import_module(f"crossload.stages.{name}"))
+    except ImportError as error:
+        if (error.name or "crossload").startswith("crossload"):
+            raise
+        raise Unsupported(
+            f"the stage {name} needs a package that is not installed ({error.name})",
+            hint="`crossload doctor` names the extra that brings it",
+        ) from error
 
 
 def write_code(step: Step, world: World) -> Outcome:

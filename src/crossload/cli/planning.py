@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from crossload.cli.exits import BAD_FILE
+from crossload.cli.exits import BAD_FILE, FAILED
 from crossload.cli.options import file_option, json_option, print_json, project, quiet_option, write_text
-from crossload.cli.render import say_result, table
+from crossload.cli.render import say_result, table, visible
 from crossload.cli.running import finish
 
 
@@ -36,7 +36,16 @@ def inventory_command(path: Path, as_json: bool, quiet: bool, csv_path: Path | N
                 for r in inventory.reports
             ],
         })  # fmt: skip
-        return
+    else:
+        _show_inventory(inventory)
+    for item in (r for r in inventory.reports if r.status == "failed"):
+        text = f"error: {item.place} {item.kind} gave no answer, so what it holds is missing: {item.detail}"
+        click.echo(visible(text), err=True)
+    if any(r.status == "failed" for r in inventory.reports):
+        raise click.exceptions.Exit(FAILED)
+
+
+def _show_inventory(inventory: Any) -> None:
     rows = [(a.id, a.place, _size(a), _pairs(a.overlay)) for a in inventory.assets]
     table(("asset", "place", "size", "overlay"), rows)
     said = [(r.kind, r.status, "unknown" if r.count is None else r.count, r.detail[:90]) for r in inventory.reports]

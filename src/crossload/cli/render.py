@@ -37,7 +37,7 @@ def say_result(result: Any) -> None:
 def visible(text: str) -> str:
     """Names come from other people's buckets: control characters in them must not drive the terminal, nor a line break
     write a result of its own."""
-    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text.expandtabs(4))
     return shown.replace("\n", "\n    ")
 
 

@@ -43,9 +43,7 @@ def _leaving(report: Any, failing: int) -> int:
         return DENIED
     if all(item.status == "refused" for item in report.failed):
         return REFUSED if failing == FAILED else failing
-    # A store that could not be asked was not found different.
-    seen = [item for item in report.failed if not getattr(item.error, "retryable", False)]
-    return failing if seen else FAILED
+    return FAILED if all(item.blind for item in report.failed) else failing
 
 
 @click.command("apply")

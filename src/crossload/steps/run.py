@@ -15,13 +15,15 @@ from crossload.steps.step import Stage, Step
 
 @dataclass(slots=True)
 class StepResult:
-    """`evidence` is None for steps that were not touched (already good, waiting for a failed one, dry run)."""
+    """`evidence` is None for steps that were not touched (already good, waiting for a failed one, dry run). `blind`: a
+    verify that could not look, which has found no difference."""
 
     step: Step
     status: str  # done | unchanged | failed | refused | pending | kept | waiting | open | would-run
     summary: str
     evidence: Evidence | None = None
     error: CrossloadError | None = None
+    blind: bool = False
 
 
 @dataclass(slots=True)
@@ -37,7 +39,8 @@ class RunReport:
         return [item for item in self.results if item.status == "pending"]
 
 
-_KEPT_OUT = ("not-signed-in", "access-denied")
+# Kept out, or without the means: an SDK that is not installed here, a setting that is not set here.
+_BLIND = ("not-signed-in", "access-denied", "unsupported", "invalid")
 
 Told = Callable[[StepResult], None]
 Chosen = Callable[[Step], bool]
@@ -128,9 +131,9 @@ class Run:
             data = {"code": caught.code, "retryable": caught.retryable, "hint": caught.hint}
             outcome = Outcome("refused" if caught.code == "refused" else "failed", str(caught), data)
         # A store that is down, or that does not let us in, was not found wrong: what was good stays good.
-        blind = verb == "verify" and error is not None and (error.retryable or error.code in _KEPT_OUT)
+        blind = verb == "verify" and error is not None and (error.retryable or error.code in _BLIND)
         evidence = self._ledger.record(step.stage, step.id, step.asset, verb, outcome, settles=not blind)
-        return StepResult(step, outcome.status, outcome.summary, evidence, error)
+        return StepResult(step, outcome.status, outcome.summary, evidence, error, blind)
 
     def _tell(self, report: RunReport, result: StepResult) -> None:
         report.results.append(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,11 @@ def write_report(project: Project, path: Path) -> Path:
     engine = Environment(loader=FunctionLoader(load), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                          lstrip_blocks=True)  # fmt: skip
     html = engine.get_template("report.html.j2").render(**_content(project))
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: written to, never replaced by a file
+        path.write_text(html, encoding="utf-8")
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_text(html, encoding="utf-8")
     fresh.replace(path)
     return path

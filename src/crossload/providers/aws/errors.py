@@ -57,6 +57,9 @@ _CODES: dict[str, type[errors.CrossloadError]] = {
 }
 
 
+_CLOCK_SIGNS = ("RequestTimeTooSkewed", "Signature not yet current", "Signature expired")
+
+
 def translate(error: BaseException) -> errors.CrossloadError:
     """The error of our tree that says the same; the original stays as its cause."""
     if isinstance(error, ClientError):
@@ -68,6 +71,8 @@ def translate(error: BaseException) -> errors.CrossloadError:
         if kind is None:
             kind = errors.Unavailable if status >= 500 else errors.Invalid
         hint = "check the profile and its keys" if kind is errors.NotSignedIn else ""
+        if any(sign in text for sign in _CLOCK_SIGNS):
+            hint = "the clock of this machine is not the server's: set it, then run the same command again"
         return kind(text, hint=hint)
     if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
         return errors.NotSignedIn(str(error), hint="name a profile that exists, or set up the SDK's credential chain")

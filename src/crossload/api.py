@@ -156,8 +156,8 @@ class Project:
         return to_csv(self.inventory())
 
     def make_plan(self, *, save: bool = True) -> Plan:
-        """Ask every stage what it would do; pure, apart from reading the locks and writing the plan. Raises Refused when
-        the new plan would forget a step of the cutover that only a rollback can undo."""
+        """Ask every stage what it would do; pure, apart from reading the locks and writing the plan. Raises Refused
+        when the new plan would forget a step of the cutover that only a rollback can undo."""
         inventory = self.inventory()
         with self._ledger() as ledger:
             outcomes = ledger.outcomes()

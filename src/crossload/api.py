@@ -19,10 +19,9 @@ from crossload.estate.diagnostic import Diagnostic, errors_in
 from crossload.estate.digest import digest_of_json, sha256_of
 from crossload.estate.evidence import Evidence, Outcome
 from crossload.estate.migration import Migration, json_schema
-from crossload.estate.reading import read_migration
 from crossload.ledger.ledger import Ledger
 from crossload.ledger.lock import WorkspaceLock
-from crossload.ports.errors import CrossloadError, Invalid, Refused, Stale, Unsupported
+from crossload.ports.errors import CrossloadError, Invalid, Refused, Stale
 from crossload.ports.world import Progress
 from crossload.steps.plan import Plan, load_plan
 from crossload.steps.run import Run, RunReport, StepResult
@@ -58,13 +57,13 @@ class Quiet:
 
 def check_file(path: Path) -> tuple[str, list[Diagnostic]]:
     """(name of the migration, or "" when the file is bad; every problem)."""
-    migration, diagnostics = read_migration(path)
+    migration, diagnostics = wiring.read_file(path)
     return (migration.name if migration else ""), diagnostics
 
 
 def open_project(path: Path, progress: Progress | None = None) -> Project:
     """Read a migration file. Raises BadFile with every problem at once."""
-    migration, diagnostics = read_migration(path)
+    migration, diagnostics = wiring.read_file(path)
     if migration is None:
         raise BadFile(diagnostics)
     return Project(migration, diagnostics, progress or Quiet())
@@ -166,12 +165,7 @@ class Project:
         steps: list[Step] = []
         diagnostics = list(self.file_diagnostics)
         for name in wiring.STAGES:
-            try:
-                planned = wiring.stage(name).plan(self.migration, facts)
-            except Unsupported:
-                if name != "conversion" or self.migration.file.app is not None:
-                    raise
-                continue  # no code is named, so nobody misses what would convert it
+            planned = wiring.stage(name).plan(self.migration, facts)
             steps += planned.steps
             diagnostics += planned.diagnostics
         known = {step.id for step in steps}
@@ -403,13 +397,12 @@ def draft_file(
     app: str = "", questions: str = "", folder: Path = Path(),
 ) -> str:  # fmt: skip
     """Discover `source` and write a migration file's text. Places are sections as in the file; `environment`, `app`
-    and `questions` are paths relative to `folder`. Raises Invalid for a bad place or a secret's value in one, and what
-    discovery raises."""
+    and `questions` are paths relative to `folder`. Raises Invalid for a bad place, a setting that its provider does
+    not know or a secret's value in one, and what discovery raises."""
     from pydantic import ValidationError
 
     from crossload.engines.planner.draft import draft_migration
     from crossload.estate.migration import PlaceSection
-    from crossload.estate.reading import bare_secrets
     from crossload.estate.secret import read_env_file
 
     try:
@@ -418,11 +411,7 @@ def draft_file(
         problems = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
         raise Invalid(f"a place is not right: {problems}", hint="see docs/migration-file.md") from error
     for section in sections:
-        for *_, setting in bare_secrets(section):  # the file would keep it, and go to a repository
-            raise Invalid(
-                f"place {section.id}: setting `{setting}` holds a secret's value; the file may only refer to it",
-                hint=f"write `{setting}=env:NAME` or `{setting}=file:PATH`",
-            )
+        wiring.check_place(section)
     try:
         settings = {**(read_env_file(folder / environment) if environment else {}), **os.environ}
     except (OSError, ValueError) as error:

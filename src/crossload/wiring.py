@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from collections.abc import Iterator, Mapping
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from crossload.estate.asset import Inventory
+from crossload.estate.diagnostic import Diagnostic, Severity
 from crossload.estate.evidence import Outcome
-from crossload.estate.migration import Migration
+from crossload.estate.migration import Migration, PlaceSection
 from crossload.estate.place import Place
+from crossload.estate.reading import Connection, bare_secrets, connections_of, nearest, read_migration
 from crossload.estate.secret import read_env_file
 from crossload.ledger.ledger import Ledger
 from crossload.ports.account import DENIED, Account, Discovery, index_assets
@@ -23,7 +26,7 @@ from crossload.ports.infra import Infra
 from crossload.ports.models import Models
 from crossload.ports.policy import Policy
 from crossload.ports.probe import Probe
-from crossload.ports.provider import Provider, Settings
+from crossload.ports.provider import BESIDE, IDENTITIES, Provider, Settings
 from crossload.ports.retrying import RetryingStore, RetryPolicy
 from crossload.ports.store import Store
 from crossload.ports.vectors import Vectors
@@ -92,6 +95,57 @@ def provider(name: str) -> Provider:
 def support_matrix() -> dict[str, set[str]]:
     """provider -> ports it offers; computed from what each says, never typed by hand."""
     return {name: set(provider(name).ports) for name in PROVIDERS}
+
+
+def read_file(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
+    """A migration file, read as its providers understand it; all problems at once, and never raises for one."""
+    return read_migration(path, judge)
+
+
+def judge(connection: Connection) -> Iterator[tuple[str, Diagnostic]]:
+    """What the provider of a connection makes of its settings, by setting; "" is the provider's name. Loads no SDK."""
+    if connection.provider not in PROVIDERS:
+        hint = nearest(connection.provider, PROVIDERS, "there are: ")
+        yield "", Diagnostic.error("XL128", f"no provider is called `{connection.provider}`", hint=hint)
+        return
+    speaker = provider(connection.provider)
+    ports = {connection.port, *BESIDE} if connection.port else set(speaker.ports) - connection.replaced
+    for setting in connection.settings:
+        name, at, identity = setting.partition("@")
+        readers = speaker.readers(name)
+        if not readers:
+            known = speaker.known(ports) or speaker.known(speaker.ports)
+            hint = nearest(name, known, "known settings here: ", at + identity)
+            yield setting, Diagnostic.error("XL126", f"{speaker.name} has no connection setting `{setting}`", hint=hint)
+        elif at and not identity:
+            hint = f"one of: {', '.join(f'{name}@{one}' for one in IDENTITIES)}; or leave out the @"
+            yield setting, Diagnostic.error("XL126", f"`{setting}` names no identity after the @", hint=hint)
+        elif not ports & set(readers):
+            text = f"nothing reads `{setting}` here: it is a setting of {speaker.name}'s {', '.join(readers)}"
+            hint = "remove it, or move it to the connection (of the place or a service) that answers that port"
+            yield setting, Diagnostic.warning("XL127", text, hint=hint)
+        elif identity and identity not in IDENTITIES:
+            near = difflib.get_close_matches(identity, IDENTITIES, n=1, cutoff=0.75)
+            if near:
+                text = f"Crossload does no work as `{identity}`; only probes try it, as one of the workload's"
+                hint = f"did you mean `{name}@{near[0]}`?"
+                yield setting, Diagnostic.warning("XL129", text, hint=hint)
+
+
+def check_place(section: PlaceSection) -> None:
+    """Raises Invalid with every setting of a place that a migration file must not get: it would not be read again, or
+    the file would keep a secret's value, and go to a repository."""
+    listed = [
+        f"{problem.summary} ({problem.hint})"
+        for connection in connections_of(section.model_dump())
+        for _, problem in judge(connection)
+        if problem.severity is Severity.ERROR
+    ]
+    for *_, setting in bare_secrets(section):
+        way_out = f"write `{setting}=env:NAME` or `{setting}=file:PATH`"
+        listed.append(f"setting `{setting}` holds a secret's value; the file may only refer to it ({way_out})")
+    if listed:
+        raise Invalid(f"place {section.id}: {'; '.join(listed)}", hint="docs/migration-file.md lists the settings")
 
 
 def environment(migration: Migration) -> dict[str, str]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from crossload.estate.diagnostic import Diagnostic, errors_in
-from crossload.estate.migration import Migration, MigrationFile, PlaceSection
+from crossload.estate.migration import PORTS, Migration, MigrationFile, PlaceSection
 from crossload.estate.secret import is_reference
 
 Position = tuple[int, int]
@@ -29,8 +30,26 @@ _SECRET_NAME = re.compile(r"(^|_)(password|passwd|secret|token|key|passphrase|cr
 _SECRET_IN_URL = re.compile(r"://[^/@:\s]*:[^/@\s]+@")
 
 
-def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
-    """Return the migration, or None with at least one error among the diagnostics. Never raises for bad content."""
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The settings of one place (`port` is ""), or of one of its services, as the file has them; the rest of the file
+    may be wrong. `at` is where they stand, `replaced` the ports of the place that its services answer."""
+
+    at: Location
+    provider: str
+    port: str
+    settings: tuple[str, ...]
+    replaced: frozenset[str] = frozenset()
+
+
+# What a provider thinks of a connection: (the setting, or "" for the provider's own name; the problem).
+Judge = Callable[[Connection], Iterable[tuple[str, Diagnostic]]]
+
+
+def read_migration(path: Path, judge: Judge | None = None) -> tuple[Migration | None, list[Diagnostic]]:
+    """Return the migration, or None with at least one error among the diagnostics. Never raises for bad content.
+
+    `judge` knows which settings each provider reads; without it any will do."""
     subject = str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -54,14 +73,16 @@ def read_migration(path: Path) -> tuple[Migration | None, list[Diagnostic]]:
         return None, [_not_yaml(subject, f"a value is not what its tag or form says: {error}", 1, 1)]
     if parsed is None:
         return None, [Diagnostic.error("XL102", "the file is empty", subject=subject, hint="run `crossload init`")]
-    value, positions, problems = parsed
+    value, tree, problems = parsed
     migration: Migration | None = None
     try:
         migration = Migration(MigrationFile.model_validate(value), path)
     except ValidationError as error:
-        problems += [_diagnostic(item, positions, subject) for item in error.errors(include_url=False)]
+        problems += [_diagnostic(item, tree, subject) for item in error.errors(include_url=False)]
     if migration is not None:
-        problems += _cross_checks(migration, positions, subject)
+        problems += _cross_checks(migration, tree, subject)
+    if judge is not None:
+        problems += _judged(value, judge, tree, subject)
     problems.sort(key=lambda item: (item.line, item.column, item.code))
     return (None if errors_in(problems) else migration), problems
 
@@ -74,17 +95,61 @@ def _elsewhere(path: Path) -> str:
     return f"there is one in {above}: go there, or --file {above / path}" if above else ""
 
 
-def _parse(text: str, subject: str) -> tuple[Any, dict[Location, Position], list[Diagnostic]] | None:
+class _Tree:
+    """Where everything stands, a key behind an alias or a merge (`<<`) too. Nothing is unfolded: aliases may form
+    circles, and a few lines of them can unfold to billions of nodes."""
+
+    def __init__(self, root: yaml.Node) -> None:
+        self._root = root
+        self._indexed: dict[int, dict[str, tuple[yaml.Node, yaml.Node]]] = {}
+
+    def value(self, location: Location) -> Position:
+        """The nearest enclosing node that exists in the file (pydantic adds steps that no node has)."""
+        return _start(self._walk(location)[0])
+
+    def key(self, location: Location) -> Position:
+        """The last step's key; where its value would be when there is none."""
+        node, left = self._walk(location[:-1])
+        found = None if left else self._pairs(node).get(str(location[-1]))
+        return _start(found[0]) if found else self.value(location)
+
+    def _walk(self, location: Location) -> tuple[yaml.Node, int]:
+        """The last node on the way there, and how many steps no node has."""
+        node = self._root
+        for done, part in enumerate(location):
+            inner: yaml.Node | None = None
+            if isinstance(node, yaml.SequenceNode):
+                inner = node.value[part] if isinstance(part, int) and part < len(node.value) else None
+            else:
+                pair = self._pairs(node).get(str(part))
+                inner = pair[1] if pair else None
+            if inner is None:
+                return node, len(location) - done
+            node = inner
+        return node, 0
+
+    def _pairs(self, node: yaml.Node) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        if not isinstance(node, yaml.MappingNode):
+            return {}
+        if id(node) not in self._indexed:
+            self._indexed[id(node)] = {str(key.value): (key, value) for key, value in node.value}
+        return self._indexed[id(node)]
+
+
+def _start(node: yaml.Node) -> Position:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _parse(text: str, subject: str) -> tuple[Any, _Tree, list[Diagnostic]] | None:
     """The plain value, where everything stands, and keys given twice. None when there is nothing in the file."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is None:
         return None
-    # Before the value is made: that writes the keys of merges (`<<`) into the tree.
-    positions = dict(_positions(root, (), set()))
+    # Before the value is made: that writes the keys of merges (`<<`) into the tree, which are not given twice.
     problems = list(_duplicate_keys(root, subject, set()))
     loader = yaml.SafeLoader("")
     try:
-        return loader.construct_document(root), positions, problems
+        return loader.construct_document(root), _Tree(root), problems
     finally:
         loader.dispose()
 
@@ -92,23 +157,6 @@ def _parse(text: str, subject: str) -> tuple[Any, dict[Location, Position], list
 def _not_yaml(subject: str, problem: str, line: int, column: int) -> Diagnostic:
     hint = "check indentation, quotes and colons near this place"
     return Diagnostic.error("XL101", f"not YAML: {problem}", subject=subject, line=line, column=column, hint=hint)
-
-
-def _positions(node: yaml.Node, at: Location, seen: set[int]) -> Iterator[tuple[Location, Position]]:
-    """Where every key and value is. A node that aliases share is entered once: they may form circles, and a few
-    lines of them can unfold to billions."""
-    yield at, (node.start_mark.line + 1, node.start_mark.column + 1)
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            name = str(key.value)
-            yield (*at, "@key", name), (key.start_mark.line + 1, key.start_mark.column + 1)
-            yield from _positions(value, (*at, name), seen)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _positions(value, (*at, index), seen)
 
 
 def _duplicate_keys(node: yaml.Node, subject: str, entered: set[int]) -> Iterator[Diagnostic]:
@@ -134,22 +182,13 @@ def _duplicate_keys(node: yaml.Node, subject: str, entered: set[int]) -> Iterato
         yield from _duplicate_keys(child, subject, entered)
 
 
-def _find(location: Location, positions: dict[Location, Position]) -> Position:
-    """The nearest enclosing node that exists in the file (pydantic adds steps that no node has)."""
-    at = location
-    while at and at not in positions:
-        at = at[:-1]
-    return positions.get(at, (1, 1))
-
-
-def _diagnostic(item: ErrorDetails, positions: dict[Location, Position], subject: str) -> Diagnostic:
+def _diagnostic(item: ErrorDetails, tree: _Tree, subject: str) -> Diagnostic:
     location: Location = tuple(part for part in item["loc"] if part != "[key]")
     dotted = ".".join(str(part) for part in location)
-    line, column = _find(location, positions)
-    if item["type"] == "extra_forbidden" or "[key]" in item["loc"]:
-        line, column = positions.get((*location[:-1], "@key", str(location[-1])), (line, column))
+    of_key = item["type"] == "extra_forbidden" or "[key]" in item["loc"]
+    line, column = tree.key(location) if of_key else tree.value(location)
     if item["type"] == "extra_forbidden":
-        hint = _nearest(str(location[-1]), _keys_of(location[:-1]), "known keys here: ")
+        hint = nearest(str(location[-1]), _keys_of(location[:-1]), "known keys here: ")
         return Diagnostic.error(
             "XL110", f"unknown key `{dotted}`", subject=subject, line=line, column=column, hint=hint
         )
@@ -165,16 +204,18 @@ def _diagnostic(item: ErrorDetails, positions: dict[Location, Position], subject
             column=column, hint=f"it begins with {', '.join(_keys_of(())[:4])}; `crossload init` writes one",
         )  # fmt: skip
     if item["type"] == "literal_error":
-        hint = _nearest(shown.strip("'\""), _LITERAL.findall(item["msg"]), "one of: ")
+        hint = nearest(shown.strip("'\""), _LITERAL.findall(item["msg"]), "one of: ")
     return Diagnostic.error(
         "XL112", f"`{dotted}`: {item['msg'].lower()} (got {shown})", subject=subject, line=line, column=column,
         hint=hint,
     )  # fmt: skip
 
 
-def _nearest(word: str, known: Sequence[str], otherwise: str) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"{otherwise}{', '.join(sorted(known))}"
+def nearest(word: str, known: Iterable[str], otherwise: str, tail: str = "") -> str:
+    """A hint: the known word that was probably meant (with `tail` after it), or all of them after `otherwise`."""
+    words = sorted(known)
+    near = difflib.get_close_matches(word, words, n=1)
+    return f"did you mean `{near[0]}{tail}`?" if near else f"{otherwise}{', '.join(words)}"
 
 
 def _model_at(location: Location) -> type[BaseModel] | None:
@@ -210,12 +251,12 @@ def _describe(location: Location) -> str:
     return (field.description or "") if field is not None else ""
 
 
-def _cross_checks(migration: Migration, positions: dict[Location, Position], subject: str) -> list[Diagnostic]:
+def _cross_checks(migration: Migration, tree: _Tree, subject: str) -> list[Diagnostic]:
     """What no single field can see."""
     found: list[Diagnostic] = []
 
     def complain(code: str, location: Location, summary: str, hint: str) -> None:
-        line, column = _find(location, positions)
+        line, column = tree.value(location)
         found.append(Diagnostic.error(code, summary, subject=subject, line=line, column=column, hint=hint))
 
     file = migration.file
@@ -278,3 +319,36 @@ def bare_secrets(section: PlaceSection) -> Iterator[Location]:
             secret = _SECRET_NAME.search(name.partition("@")[0].lower()) or _SECRET_IN_URL.search(value)
             if secret and value and not is_reference(value):
                 yield (*where, name)
+
+
+def connections_of(place: Any, at: Location = ()) -> Iterator[Connection]:
+    """The connections of a place's section and of its services, whatever else is wrong with them."""
+    if not isinstance(place, Mapping):
+        return
+    section = cast(Mapping[Any, Any], place)
+    given: Any = section.get("services")
+    services = cast(Mapping[Any, Any], given) if isinstance(given, Mapping) else {}
+    answered = {port: services[port] for port in get_args(PORTS) if isinstance(services.get(port), Mapping)}
+    for where, port, item in [(at, "", section), *(((*at, "services", p), p, s) for p, s in answered.items())]:
+        provider, settings = item.get("provider"), item.get("connection")
+        if isinstance(provider, str):
+            names = (name for name in settings if isinstance(name, str)) if isinstance(settings, Mapping) else ()
+            yield Connection(where, provider, port, tuple(names), frozenset() if port else frozenset(answered))
+
+
+def _judged(file: Any, judge: Judge, tree: _Tree, subject: str) -> Iterator[Diagnostic]:
+    """What the judge says of every place in the file, with line and column."""
+    told: set[tuple[int, int, str]] = set()  # an alias or a merge leads to one mistake more than once
+    sections: Mapping[Any, Any] = file if isinstance(file, Mapping) else {}
+    targets: Any = sections.get("targets")
+    listed: list[tuple[Location, Any]] = [(("sources",), sections.get("sources"))]
+    listed.append((("targets", "allow"), targets.get("allow") if isinstance(targets, Mapping) else None))
+    for at, places in listed:
+        for index, place in enumerate(places if isinstance(places, list) else ()):
+            for connection in connections_of(place, (*at, index)):
+                for setting, problem in judge(connection):
+                    inside = (*connection.at, "connection", setting)
+                    line, column = tree.key(inside) if setting else tree.value((*connection.at, "provider"))
+                    if (line, column, problem.code) not in told:
+                        told.add((line, column, problem.code))
+                        yield replace(problem, subject=subject, line=line, column=column)

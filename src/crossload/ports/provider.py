@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from crossload.estate.place import Place
 from crossload.estate.secret import ReferenceUnresolved, resolve
 from crossload.ports.errors import Invalid, Unsupported
+
+# Whom Crossload itself works as, and what for. A place may name others after the `@`: probes try those too.
+IDENTITIES: Mapping[str, str] = {
+    "app": "what the converted app and its tests run as",
+    "audit": "reads settings and rights for assurance, and no data",
+    "freeze": "denies and allows writes at the source during the cutover",
+    "return": "writes at the source when a rollback brings data back",
+    "stranger": "somebody without any right here: attacks are tried as this one",
+}
+# Ports that the provider of a service is asked for as well: a database has roles and rights of its own.
+BESIDE = frozenset({"identity", "policy", "probe", "code"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +60,24 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One outside party. `ports` maps a port's name to `module:function`; the module is loaded when first asked for,
-    and the function is called with Settings. What is not listed is not offered."""
+    and the function is called with Settings. What is not listed is not offered.
+
+    `settings` maps every port to the connection settings it reads, each with one line that says what it is. A setting
+    that is not listed is an error in the migration file. Each may have variants by identity (`profile@freeze`)."""
 
     name: str
     title: str
     ports: Mapping[str, str]
+    settings: Mapping[str, Mapping[str, str]]
     extra: str = ""  # the pip extra that brings its SDK
+
+    def readers(self, setting: str) -> tuple[str, ...]:
+        """The ports that read a setting, in the order in which they are offered; none when it is unknown."""
+        return tuple(port for port in self.ports if setting in self.settings[port])
+
+    def known(self, ports: Collection[str]) -> list[str]:
+        """The settings that any of these ports reads, sorted. A port that is not offered reads none."""
+        return sorted({setting for port in ports for setting in self.settings.get(port, ())})
 
     def open(self, port: str, settings: Settings) -> Any:
         """Raises Unsupported when the port is not offered or its SDK is not installed."""

@@ -3,6 +3,12 @@
 from crossload.ports.provider import Provider
 
 _ROOM = "crossload.providers.aws"
+# Whatever is missing is left to the SDK's own chain.
+_SIGN_IN = {
+    "profile": "profile of the SDK's configuration to work as",
+    "config_file": "the SDK's configuration file, in place of its usual one",
+    "credentials_file": "the SDK's credentials file, in place of its usual one",
+}
 
 PROVIDER = Provider(
     name="aws",
@@ -18,5 +24,16 @@ PROVIDER = Provider(
         "probe": f"{_ROOM}.probe:open_probe",
         "infra": f"{_ROOM}.infra:open_infra",
         "code": f"{_ROOM}.code:open_code",
+    },
+    settings={
+        "store": {**_SIGN_IN, "data_path": "`sdk` sends objects through the SDK alone, and not the shorter way"},
+        "identity": _SIGN_IN,
+        "account": _SIGN_IN,
+        "models": {**_SIGN_IN, "model": "model id, inference profile id or ARN to ask"},
+        "agents": _SIGN_IN,
+        "policy": _SIGN_IN,
+        "probe": _SIGN_IN,
+        "infra": {},
+        "code": _SIGN_IN,
     },
 )

@@ -3,6 +3,11 @@
 from crossload.ports.provider import Provider
 
 _ROOM = "crossload.providers.azure"
+_STORAGE = {
+    "account": "name of the storage account",
+    "endpoint": "address of its Blob service; the account's public one when left out",
+    "key": "reference to an account key; the SDK's default chain signs in when left out",
+}
 
 PROVIDER = Provider(
     name="azure",
@@ -13,4 +18,5 @@ PROVIDER = Provider(
         "identity": f"{_ROOM}.identity:open_identity",
         "infra": f"{_ROOM}.infra:open_infra",
     },
+    settings={"store": _STORAGE, "identity": _STORAGE, "infra": {}},
 )

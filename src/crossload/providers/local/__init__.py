@@ -8,4 +8,5 @@ PROVIDER = Provider(
     name="local",
     title="Local disk",
     ports={"store": f"{_ROOM}.store:open_store"},
+    settings={"store": {"root": "folder that holds the buckets"}},
 )

@@ -3,6 +3,7 @@
 from crossload.ports.provider import Provider
 
 _ROOM = "crossload.providers.postgres"
+_URL = {"url": "connection string (`postgresql://...`); a reference when it holds a password"}
 
 PROVIDER = Provider(
     name="postgres",
@@ -15,4 +16,5 @@ PROVIDER = Provider(
         "probe": f"{_ROOM}.probe:open_probe",
         "account": f"{_ROOM}.inventory:open_account",
     },
+    settings={"vectors": _URL, "identity": _URL, "policy": _URL, "probe": _URL, "account": _URL},
 )

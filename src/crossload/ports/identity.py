@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+from crossload.ports.errors import AccessDenied, CrossloadError, NotFound, NotSignedIn, PreconditionFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,21 @@ class PermissionCheck:
     permission: Permission
     verdict: str
     how: str
+
+
+def judged(permission: Permission, ask: Callable[[], str]) -> PermissionCheck:
+    """What one harmless call says. `ask` makes it and returns how it was answered, "" when no call can tell.
+
+    Whoever hears "not there" or "not in that state" was let through; an error of another kind has denied nothing."""
+    try:
+        how = ask()
+    except (AccessDenied, NotSignedIn) as error:
+        return PermissionCheck(permission, "denied", str(error))
+    except (NotFound, PreconditionFailed) as error:
+        return PermissionCheck(permission, "allowed", f"answered {error}, not a refusal")
+    except CrossloadError as error:
+        return PermissionCheck(permission, "unknown", str(error))
+    return PermissionCheck(permission, "allowed" if how else "unknown", how or "no harmless call tells")
 
 
 class Identity(Protocol):

@@ -16,6 +16,7 @@ EXPIRED = "expired"  # was good once
 FORGED = "forged"  # own claims or key id, signed with a key that is not ours to have
 UNSIGNED = "unsigned"  # own claims or key id, with no signature
 WRONG_AUDIENCE = "wrong-audience"  # good, but meant for another service
+CREDENTIALS = (OWN, NONE, EXPIRED, FORGED, UNSIGNED, WRONG_AUDIENCE)
 
 LIST, READ, WRITE, DELETE = "list", "read", "write", "delete"
 OPERATIONS = (LIST, READ, WRITE, DELETE)

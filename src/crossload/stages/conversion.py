@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossload.engines.convert import Conversion, convert, scan
+from crossload.engines.convert import Conversion, convert, grammar, scan
 from crossload.engines.convert.branch import Repository
 from crossload.engines.convert.trial import Trial, copy_application, run_tests, same_tests
 from crossload.estate.asset import Kind
@@ -40,7 +40,8 @@ def app_asset(migration: Migration, facts: Facts) -> str:
 
 
 def plan(migration: Migration, facts: Facts) -> Planned:
-    """Scan, rewrite (with the tests on both sides), branch."""
+    """Scan, rewrite (with the tests on both sides), branch; also where the code could not be read today: the plan is
+    one, and what it takes may be installed before it is performed."""
     app = migration.file.app
     if app is None:
         hint = "add `app: {path: FOLDER}` to the migration file"
@@ -64,7 +65,18 @@ def plan(migration: Migration, facts: Facts) -> Planned:
             params, (rewritten,), undo="delete the branch, if nobody built on it", wave=2,
         ),
     )  # fmt: skip
-    return Planned(steps)
+    return Planned(steps, _readable(asset))
+
+
+def _readable(asset: str) -> tuple[Diagnostic, ...]:
+    if not grammar.MISSING:
+        return ()
+    return (
+        Diagnostic.warning(
+            "XL714", f"the code cannot be read here: a package is not installed ({grammar.MISSING})",
+            subject=asset, hint=grammar.INSTALL,
+        ),
+    )  # fmt: skip
 
 
 def _targets(migration: Migration, facts: Facts) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from crossload.engines import agents
 from crossload.engines.agents import ToolServer
+from crossload.engines.gateway.control import backend_settings
 from crossload.engines.gateway.gguf import parse_gguf
 from crossload.engines.gateway.lock import ModelLock, Pin, pin_of, write_lock
 from crossload.engines.gateway.managed import ManagedGateway
@@ -154,7 +155,9 @@ def _start_gateway(step: Step, world: World) -> Outcome:
     source, target = world.models(step.params["source"]), world.models(step.params["target"])
     settings: dict[str, Any] = {
         "host": world.migration.file.gateway.host, "port": world.migration.file.gateway.port,
-        "backends": [_backend("source", source), _backend("target", target)],
+        "backends": [
+            backend_settings("source", source.endpoint()), backend_settings("target", target.endpoint()),
+        ],
     }  # fmt: skip
     if world.migration.file.environment:
         settings["environment_file"] = str(world.migration.folder / world.migration.file.environment)
@@ -165,15 +168,6 @@ def _start_gateway(step: Step, world: World) -> Outcome:
     data |= _pin(step, world, source, target)
     words = f"the gateway answers at {found.url}, {routes['weights']['source']} % at the source"
     return Outcome.done(words, **data) if found.started_now else Outcome.unchanged(words, **data)
-
-
-def _backend(arm: str, models: Models) -> dict[str, Any]:
-    endpoint = models.endpoint()
-    credentials = dict(endpoint.credentials)
-    if endpoint.credential_source:
-        credentials["source"] = endpoint.credential_source
-    return {"arm": arm, "wire": endpoint.wire, "base_url": endpoint.base_url, "model": endpoint.model,
-            "credentials": credentials}  # fmt: skip
 
 
 def _verify_gateway(step: Step, world: World) -> Outcome:

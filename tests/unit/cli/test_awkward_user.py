@@ -9,23 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from desk_project import FILE
 
 from crossload.engines.planner.lock import write_lock
 from crossload.estate.asset import Asset, Inventory, Kind
 from crossload.ledger.ledger import Ledger
-
-FILE = """\
-apiVersion: crossload/v1
-kind: Migration
-metadata: {name: desk, owner: support}
-goals:
-  metrics:
-    - {name: bytes, measure: digest_mismatches, direction: lower, limit: 0, unit: count}
-    - {name: lag, measure: data_lag, direction: lower, limit: 60, unit: s}
-    - {name: errors, measure: error_rate, direction: lower, limit: 0.01, unit: ratio}
-sources: [{id: a, provider: local, region: disk-1, country: DE, connection: {root: a}}]
-targets: {allow: [{id: b, provider: local, region: disk-2, country: DE, connection: {root: b}}], regions: {min: 1}}
-"""
 
 
 @pytest.fixture

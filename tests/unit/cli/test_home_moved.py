@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from desk_project import FILE
 
 from crossload.engines.planner.lock import write_lock
 from crossload.estate.asset import Asset, Inventory, Kind
@@ -22,18 +23,6 @@ DOCS = Asset("dataset:docs", Kind.DATASET, "docs", "a", "docs", {"bucket": "docs
 INDEX = Asset("index:docs", Kind.INDEX, "docs", "a", "docs", {"table": "docs"})
 CHAT = Asset("endpoint:chat", Kind.ENDPOINT, "chat", "a", "chat", {"model": "m"})
 ESTATE = Inventory((DOCS, CHAT, INDEX))
-FILE = """\
-apiVersion: crossload/v1
-kind: Migration
-metadata: {name: desk, owner: support}
-goals:
-  metrics:
-    - {name: bytes, measure: digest_mismatches, direction: lower, limit: 0, unit: count}
-    - {name: lag, measure: data_lag, direction: lower, limit: 60, unit: s}
-    - {name: errors, measure: error_rate, direction: lower, limit: 0.01, unit: ratio}
-sources: [{id: a, provider: local, region: disk-1, connection: {root: a}}]
-targets: {allow: [{id: b, provider: local, region: disk-2, connection: {root: b}}], regions: {min: 1}}
-"""
 
 
 class Rows:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+from desk_project import FILE, WITHOUT
 
 from crossload.api import check_file
 from crossload.cli.main import main
@@ -29,19 +30,6 @@ from crossload.ports.errors import NotFound, Unavailable
 from crossload.steps.run import RunReport, StepResult
 from crossload.steps.step import Step
 
-GOOD = """\
-apiVersion: crossload/v1
-kind: Migration
-metadata: {name: desk, owner: support}
-goals:
-  metrics:
-    - {name: bytes, measure: digest_mismatches, direction: lower, limit: 0, unit: count}
-    - {name: lag, measure: data_lag, direction: lower, limit: 60, unit: s}
-    - {name: errors, measure: error_rate, direction: lower, limit: 0.01, unit: ratio}
-sources: [{id: a, provider: local, region: disk-1, connection: {root: a}}]
-targets: {allow: [{id: b, provider: local, region: disk-2, connection: {root: b}}], regions: {min: 1}}
-"""
-
 Said = tuple[int, str, str]
 
 
@@ -50,7 +38,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with an empty inventory; we stand in its folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CROSSLOAD_FILE", raising=False)
-    (tmp_path / "migration.yaml").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "migration.yaml").write_text(FILE, encoding="utf-8")
     write_lock(workspace(tmp_path) / "inventory.lock.json", Inventory())
     return tmp_path
 
@@ -101,7 +89,7 @@ def test_a_full_disk_under_stdout_is_an_error(desk: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_json_is_json_in_every_encoding(desk: Path, encoding: str) -> None:
-    (desk / "migration.yaml").write_text(GOOD.replace("owner:", "öwner:"), encoding="utf-8")
+    (desk / "migration.yaml").write_text(FILE.replace("owner:", "öwner:"), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "crossload", "validate", "--json"], capture_output=True, check=False,
         env={**os.environ, "PYTHONIOENCODING": encoding},
@@ -230,7 +218,7 @@ def test_init_keeps_no_secret(desk: Path, say: Any) -> None:
 
 @pytest.mark.parametrize("value", [".nan", ".inf"])
 def test_a_limit_must_be_a_number_one_can_pass(desk: Path, say: Any, value: str) -> None:
-    (desk / "migration.yaml").write_text(GOOD.replace("limit: 0.01", f"limit: {value}"), encoding="utf-8")
+    (desk / "migration.yaml").write_text(FILE.replace("limit: 0.01", f"limit: {value}"), encoding="utf-8")
     assert say("validate")[0] == 2
 
 
@@ -286,18 +274,6 @@ def test_a_ledger_in_a_folder_that_is_read_only_can_be_read(tmp_path: Path, monk
 
 
 # -- this machine ----------------------------------------------------------------------------------------------------
-
-WITHOUT = """
-import sys
-class Nothing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("boto3", "botocore", "google", "azure", "psycopg", "mcp", "uvloop", "tree_sitter",
-                                  "tree_sitter_python", "ministack", "xllamacpp", "hcl2", "orjson", "httptools"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Nothing())
-from crossload.cli.main import main
-main(sys.argv[1:])
-"""
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,15 @@ def stores(*, conditional_read: bool) -> tuple[MemoryStore, MemoryStore]:
     return source, target
 
 
+class Down(Exception):
+    pass
+
+
+def down_before_complete(call: Call) -> None:
+    if call.name == "complete" and call.when == "before":
+        raise Down
+
+
 @pytest.mark.parametrize("conditional_read", [True, False])
 @pytest.mark.parametrize("replacement", [NEW, SHORT, None], ids=["same-size", "shorter", "removed"])
 @pytest.mark.parametrize("before", [b"x" * 3, OLD], ids=["whole", "parts"])
@@ -115,9 +124,6 @@ def test_parts_of_an_older_object_are_not_gone_on_with(fresh_journal: Make) -> N
     source.put("docs", "moving", OLD)
     journal = fresh_journal()
 
-    class Down(Exception):
-        pass
-
     def down(call: Call) -> None:
         if call.name == "write_part" and [name for name, _ in target.log].count("write_part") == 3:
             raise Down
@@ -138,14 +144,7 @@ def test_another_part_size_does_not_spoil_a_resumed_upload(fresh_journal: Make) 
     source.put("docs", "moving", bytes(range(PART * 3 + 1)))
     journal = fresh_journal()
 
-    class Down(Exception):
-        pass
-
-    def down(call: Call) -> None:
-        if call.name == "complete" and call.when == "before":
-            raise Down
-
-    target.hook = down
+    target.hook = down_before_complete
     with pytest.raises(Down):
         move_bucket(source, "docs", target, "docs", journal, OPTIONS)
     target.hook = lambda _: None
@@ -159,14 +158,7 @@ def test_a_larger_part_size_drops_the_open_upload(fresh_journal: Make) -> None:
     source.put("docs", "moving", OLD)
     journal = fresh_journal()
 
-    class Down(Exception):
-        pass
-
-    def down(call: Call) -> None:
-        if call.name == "complete" and call.when == "before":
-            raise Down
-
-    target.hook = down
+    target.hook = down_before_complete
     with pytest.raises(Down):
         move_bucket(source, "docs", target, "docs", journal, OPTIONS)
     assert len(target.uploads) == 1

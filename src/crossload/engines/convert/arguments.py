@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from tree_sitter import Node
+from typing import TYPE_CHECKING
 
 from crossload.engines.convert.calls import Origin
 from crossload.engines.convert.index import Function, Parameter, Scope
 from crossload.engines.convert.values import Sdk
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 
 def split_arguments(arguments: Node, scope: Scope) -> tuple[list[Node], dict[str, Node]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from crossload.engines.convert.adapter import Part, compose
 from crossload.engines.convert.calls import ADAPTER_MODULE, NeutralCall
 from crossload.engines.convert.edit import Edit, apply, changed_outside, unified_diff
-from crossload.engines.convert.index import parse
+from crossload.engines.convert.grammar import parse
 from crossload.engines.convert.judge import Verdict, judge
 from crossload.engines.convert.requirements import requirement_edits
 from crossload.engines.convert.scan import Scan, scan

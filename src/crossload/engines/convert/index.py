@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-import tree_sitter_python
-from tree_sitter import Language, Node, Parser
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 # Copies of other people's code: a vendored SDK would resolve to itself, and nobody wants it converted.
 SKIPPED_FOLDERS = frozenset({
@@ -135,10 +136,6 @@ class Index:
         if found is None and dotted:
             found = next((file for name, file in self.modules.items() if name.endswith("." + dotted)), None)
         return found
-
-
-def parse(source: bytes) -> Node:
-    return Parser(Language(tree_sitter_python.language())).parse(source).root_node
 
 
 def python_files(folder: Path, sdk_modules: frozenset[str] = frozenset()) -> Iterator[Path]:

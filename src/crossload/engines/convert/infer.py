@@ -5,8 +5,7 @@ It answers only as far as cloud clients need it, and gives up rather than guess:
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from tree_sitter import Node
+from typing import TYPE_CHECKING
 
 from crossload.engines.convert.arguments import positional, split_arguments
 from crossload.engines.convert.calls import ADAPTER_MODULE, Origin
@@ -32,6 +31,9 @@ from crossload.engines.convert.values import (
     Values,
 )
 from crossload.ports.code import Reading
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 STEPS_PER_SITE = 3_000
 DEPTH = 24

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tree_sitter import Node
-
 from crossload.engines.convert.arguments import origin_of, split_arguments
 from crossload.engines.convert.calls import ADAPTER_MODULE
 from crossload.engines.convert.index import Scope
@@ -14,6 +12,8 @@ from crossload.engines.convert.values import Frame, Partial, Sdk, Text, Value
 from crossload.ports.code import Constructor
 
 if TYPE_CHECKING:
+    from tree_sitter import Node
+
     from crossload.engines.convert.infer import Resolver
 
 

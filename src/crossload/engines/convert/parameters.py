@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tree_sitter import Node
-
 from crossload.engines.convert.arguments import argument_node
 from crossload.engines.convert.index import Class, Function, Scope
 from crossload.engines.convert.values import Frame, Instance, Maker, Routine, Sdk, Value
 
 if TYPE_CHECKING:
+    from tree_sitter import Node
+
     from crossload.engines.convert.infer import Resolver
 
 CALL_SITES = 25  # callers asked for one parameter; more make a scan slow and rarely say anything new

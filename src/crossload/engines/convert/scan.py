@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from tree_sitter import Node
+from typing import TYPE_CHECKING
 
 from crossload.engines.convert.arguments import split_arguments
 from crossload.engines.convert.calls import ADAPTER_MODULE, Argument, NeutralCall, Origin
@@ -18,6 +17,9 @@ from crossload.engines.convert.walk import build_index
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.digest import Digest, sha256_of
 from crossload.ports.code import Reading, ReadRow
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 # Methods of built-in types: their receivers are never clients, and asking costs most of the time.
 _PLAIN_METHODS = frozenset(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-
-from tree_sitter import Node
+from typing import TYPE_CHECKING
 
 from crossload.engines.convert.calls import ADAPTER_MODULE, Origin
 from crossload.engines.convert.edit import Edit
@@ -14,6 +13,9 @@ from crossload.engines.convert.index import File, Index
 from crossload.engines.convert.scan import Scan
 from crossload.engines.convert.usage import names_used
 from crossload.ports.code import Reading
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 
 def package_root(index: Index, path: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-from tree_sitter import Node
+from typing import TYPE_CHECKING
 
 from crossload.engines.convert.index import Scope
 from crossload.engines.convert.infer import Resolver
 from crossload.engines.convert.values import Items, Literal, Value
+
+if TYPE_CHECKING:
+    from tree_sitter import Node
 
 
 def keywords_of_mapping(node: Node, scope: Scope, resolver: Resolver) -> list[str] | None:

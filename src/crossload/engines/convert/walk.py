@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-
-from tree_sitter import Node
+from typing import TYPE_CHECKING, TypeAlias
 
 from crossload.engines.convert.calls import ADAPTER_MODULE
+from crossload.engines.convert.grammar import parse
 from crossload.engines.convert.index import (
     SIZE_LIMIT_BYTES,
     Binding,
@@ -17,11 +17,13 @@ from crossload.engines.convert.index import (
     Index,
     Parameter,
     Scope,
-    parse,
     python_files,
 )
 
-Work = list[tuple[Node, Scope]]
+if TYPE_CHECKING:
+    from tree_sitter import Node
+
+Work: TypeAlias = "list[tuple[Node, Scope]]"
 
 
 def build_index(root: Path, sdk_modules: frozenset[str] = frozenset()) -> Index:

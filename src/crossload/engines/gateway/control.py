@@ -102,22 +102,22 @@ def new_key(path: Path) -> str:
     return f"file:{path}"
 
 
-def backend_settings(arm: str, endpoint: Endpoint, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def backend_settings(arm: str, endpoint: Endpoint) -> dict[str, Any]:
     """One `backends` entry of the configuration, from what a Models port says of its endpoint. References only."""
     credentials = dict(endpoint.credentials)
     if endpoint.credential_source:
         credentials["source"] = endpoint.credential_source
     return {
         "arm": arm, "wire": endpoint.wire, "base_url": endpoint.base_url, "model": endpoint.model,
-        "credentials": credentials, "parameters": dict(parameters or {}),
+        "credentials": credentials,
     }  # fmt: skip
 
 
 def write_config(path: Path, settings: Mapping[str, Any]) -> bool:
-    """Write the configuration as JSON (sorted, so that the same settings are the same bytes) after checking it; False
-    when it was there already. Raises ConfigInvalid."""
+    """Write the configuration as JSON after checking it; False when it was there already. It is sorted, so that
+    the same settings are the same bytes and a running gateway is left alone. Raises ConfigInvalid."""
     parse_config(settings, path.resolve().parent)
-    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(settings, indent=2, sort_keys=True)
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@ find it again, or bring it back with the weights it had."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,7 @@ class ManagedGateway:
 
     def start(self, settings: Mapping[str, Any]) -> control.Running:
         """Write the configuration (only when it changed) and have the gateway run with it. `settings` names backends,
-        host and port; keys are ours."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        host and port; keys are ours. Raises ConfigInvalid, Unavailable."""
         config = {
             "admin_token": control.new_key(self.folder / ADMIN_KEY),
             "clients": [{"name": "app", "key": control.new_key(self.folder / CLIENT_KEY), "may_choose_arm": True}],
@@ -33,9 +31,7 @@ class ManagedGateway:
             **settings,
         }
         path = self.folder / CONFIG
-        text = json.dumps(config, indent=2, sort_keys=True)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        control.write_config(path, config)
         return control.start_detached(path, self.folder, self._environment)
 
     def attach(self) -> control.GatewayControl:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossload.ports.errors import AccessDenied, CrossloadError, NotFound, NotSignedIn, PreconditionFailed
-from crossload.ports.identity import Permission, PermissionCheck, SignIn
+from crossload.ports.errors import CrossloadError, NotSignedIn
+from crossload.ports.identity import Permission, PermissionCheck, SignIn, judged
 from crossload.ports.provider import Settings
 from crossload.providers.aws.errors import translated
 from crossload.providers.aws.session import client
@@ -36,18 +36,9 @@ class AwsIdentity:
         return SignIn(answer["Arn"], f"profile {self._settings.get('profile') or 'default chain'}")
 
     def check(self, permission: Permission) -> PermissionCheck:
-        name = permission.resource
-        try:
-            with translated():
-                how = self._ask(permission.capability, name)
-        except (AccessDenied, NotSignedIn) as error:
-            return PermissionCheck(permission, "denied", str(error))
-        except (NotFound, PreconditionFailed) as error:
-            return PermissionCheck(permission, "allowed", f"answered {error}, not a refusal")
-        except CrossloadError as error:
-            return PermissionCheck(permission, "unknown", str(error))
-        return PermissionCheck(permission, "allowed" if how else "unknown", how or "no harmless call tells")
+        return judged(permission, lambda: self._ask(permission.capability, permission.resource))
 
+    @translated()
     def _ask(self, capability: str, name: str) -> str:
         s3: Any = client(self._settings, "s3")
         if capability == "objects.list":

@@ -4,9 +4,7 @@ Sources: the provider's documentation; IAM and S3 user guides (policy grammar, w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from importlib import resources
 
 from crossload.ports.infra import (
     Block,
@@ -18,10 +16,10 @@ from crossload.ports.infra import (
     Foundations,
     Grant,
     Template,
-    TerraformFiles,
     Value,
 )
 from crossload.ports.provider import Settings
+from crossload.providers.terraform import TerraformInfra, output, required, sign_in_variables, slug, variable
 
 _VERSION = "~> 6.69"
 # capability -> (actions, does it act on objects)
@@ -64,41 +62,18 @@ _CONSTRAINTS = (
 )
 
 
-def open_infra(settings: Settings) -> AwsInfra:
-    return AwsInfra(settings.place.id)
+def open_infra(settings: Settings) -> TerraformInfra:
+    return TerraformInfra(
+        settings.place.id, "aws", "crossload.providers.aws", "aws.schema.json.gz", _CONSTRAINTS,
+        _main, _variables, _outputs,
+    )  # fmt: skip
 
 
-class AwsInfra:
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def schema(self) -> bytes | None:
-        return resources.files("crossload.providers.aws").joinpath("aws.schema.json.gz").read_bytes()
-
-    def constraints(self) -> tuple[Constraint, ...]:
-        return _CONSTRAINTS
-
-    def telemetry_attributes(self) -> Mapping[str, str]:
-        return {"cloud.provider": "aws"}
-
-    def terraform(self, foundations: Foundations) -> TerraformFiles:
-        main = [*_setup(foundations), *_keys(foundations)]
-        for bucket in foundations.buckets:
-            main += _bucket(bucket)
-        main += [*_roles(foundations), *_secrets(foundations), *_logs(foundations)]
-        return TerraformFiles(
-            {
-                "main.tf": tuple(main),
-                "variables.tf": tuple(_variables(foundations)),
-                "outputs.tf": tuple(_outputs(foundations)),
-            }
-        )
-
-
-def _slug(name: str) -> str:
-    """A Terraform name."""
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return slug if slug[:1].isalpha() else f"x_{slug}"
+def _main(foundations: Foundations) -> list[Block]:
+    out = [*_setup(foundations), *_keys(foundations)]
+    for bucket in foundations.buckets:
+        out += _bucket(bucket)
+    return [*out, *_roles(foundations), *_secrets(foundations), *_logs(foundations)]
 
 
 def _policy(*statements: Mapping[str, Value]) -> Call:
@@ -106,16 +81,15 @@ def _policy(*statements: Mapping[str, Value]) -> Call:
 
 
 def _setup(foundations: Foundations) -> list[Block]:
-    required = Block("required_providers", (), {"aws": {"source": "hashicorp/aws", "version": _VERSION}})
     tags = Block("default_tags", (), {"tags": dict(sorted(foundations.labels.items()))})
     provider = Block("provider", ("aws",), {"region": Expression("var.region")}, (tags,))
-    return [Block("terraform", (), {"required_version": ">= 1.5"}, (required,)), provider]
+    return [required("aws", _VERSION), provider]
 
 
 def _keys(foundations: Foundations) -> list[Block]:
     out: list[Block] = []
     for key in foundations.keys:
-        name = _slug(key.name)
+        name = slug(key.name)
         attributes: dict[str, Value] = {
             "description": f"{key.name} for {foundations.migration}",
             "enable_key_rotation": True,
@@ -133,7 +107,7 @@ def _keys(foundations: Foundations) -> list[Block]:
 
 
 def _bucket(bucket: FoundationBucket) -> list[Block]:
-    name = _slug(bucket.name)
+    name = slug(bucket.name)
     this = Expression(f"aws_s3_bucket.{name}.id")
 
     def part(kind: str, attributes: Mapping[str, Value], *blocks: Block) -> Block:
@@ -145,7 +119,7 @@ def _bucket(bucket: FoundationBucket) -> list[Block]:
     if bucket.key:
         encrypted = {
             "sse_algorithm": "aws:kms",
-            "kms_master_key_id": Expression(f"aws_kms_key.{_slug(bucket.key)}.arn"),
+            "kms_master_key_id": Expression(f"aws_kms_key.{slug(bucket.key)}.arn"),
         }
     rule = Block("apply_server_side_encryption_by_default", (), encrypted)
     closed = ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets")
@@ -176,7 +150,7 @@ def _roles(foundations: Foundations) -> list[Block]:
     }
     out = [Block("resource", ("aws_iam_openid_connect_provider", "issuer"), issuer)]
     for role in foundations.roles:
-        name = _slug(role.name)
+        name = slug(role.name)
         note = f"{role.asset}: the same rights as at the source, and no access key." if role.asset else ""
         trust: dict[str, Value] = {"name": role.name, "assume_role_policy": _trust(role), "max_session_duration": 3600}
         out.append(Block("resource", ("aws_iam_role", name), trust, note=note))
@@ -186,7 +160,7 @@ def _roles(foundations: Foundations) -> list[Block]:
             {
                 "Effect": "Allow",
                 "Action": ("kms:Decrypt", "kms:GenerateDataKey"),
-                "Resource": Expression(f"aws_kms_key.{_slug(key.name)}.arn"),
+                "Resource": Expression(f"aws_kms_key.{slug(key.name)}.arn"),
             }
             for key in foundations.keys
         ]
@@ -215,11 +189,11 @@ def _trust(role: FoundationRole) -> Call:
 def _statement(grant: Grant, foundations: Foundations) -> dict[str, Value] | None:
     if grant.capability in _ACTIONS and grant.resource in {bucket.name for bucket in foundations.buckets}:
         actions, on_objects = _ACTIONS[grant.capability]
-        arn = f"aws_s3_bucket.{_slug(grant.resource)}.arn"
+        arn = f"aws_s3_bucket.{slug(grant.resource)}.arn"
         resource: Value = Template(f"${{{arn}}}/*") if on_objects else Expression(arn)
         return {"Effect": "Allow", "Action": actions, "Resource": resource}
     if grant.capability == "secrets.read" and grant.resource in {secret.name for secret in foundations.secrets}:
-        arn = f"aws_secretsmanager_secret.{_slug(grant.resource)}.arn"
+        arn = f"aws_secretsmanager_secret.{slug(grant.resource)}.arn"
         return {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": Expression(arn)}
     return None
 
@@ -228,7 +202,7 @@ def _secrets(foundations: Foundations) -> list[Block]:
     return [
         Block(
             "resource",
-            ("aws_secretsmanager_secret", _slug(secret.name)),
+            ("aws_secretsmanager_secret", slug(secret.name)),
             {"name": secret.name, "recovery_window_in_days": 30},
             note=f"{secret.asset}: the box only; its value is put in by the team, never by a file.",
         )
@@ -240,7 +214,7 @@ def _logs(foundations: Foundations) -> list[Block]:
     sink = foundations.sink
     if sink is None:
         return []
-    arns = tuple(Template(f"${{aws_s3_bucket.{_slug(bucket.name)}.arn}}/") for bucket in foundations.buckets)
+    arns = tuple(Template(f"${{aws_s3_bucket.{slug(bucket.name)}.arn}}/") for bucket in foundations.buckets)
     data = Block("data_resource", (), {"type": "AWS::S3::Object", "values": arns})
     trail: dict[str, Value] = {
         "name": sink.name,
@@ -254,30 +228,20 @@ def _logs(foundations: Foundations) -> list[Block]:
 
 
 def _variables(foundations: Foundations) -> list[Block]:
-    def variable(name: str, kind: str, description: str, **more: Value) -> Block:
-        return Block("variable", (name,), {"type": Expression(kind), "description": description, **more})
-
     out = [variable("region", "string", "Region of everything here.", default=foundations.region)]
     if foundations.sink is not None:
         out.append(variable("audit_bucket", "string", "The organisation's bucket for audit logs."))
-    if foundations.roles:
-        subjects: dict[str, Value] = {role.name: role.subject for role in foundations.roles}
-        out += [
-            variable("oidc_issuer", "string", "Issuer URL of the tokens that workloads sign in with."),
-            variable("oidc_audience", "string", "Audience those tokens must carry."),
-            variable("role_subjects", "map(string)", "Role -> `sub` of the token that may take it.", default=subjects),
-        ]
-    return out
+    return [*out, *sign_in_variables(foundations)]
 
 
 def _outputs(foundations: Foundations) -> list[Block]:
     buckets: dict[str, Value] = {
-        bucket.name: Expression(f"aws_s3_bucket.{_slug(bucket.name)}.arn") for bucket in foundations.buckets
+        bucket.name: Expression(f"aws_s3_bucket.{slug(bucket.name)}.arn") for bucket in foundations.buckets
     }
     roles: dict[str, Value] = {
-        role.name: Expression(f"aws_iam_role.{_slug(role.name)}.arn") for role in foundations.roles
+        role.name: Expression(f"aws_iam_role.{slug(role.name)}.arn") for role in foundations.roles
     }
-    out = [Block("output", ("buckets",), {"value": buckets, "description": "Bucket -> its ARN."})] if buckets else []
+    out = [output("buckets", buckets, "Bucket -> its ARN.")] if buckets else []
     if roles:
-        out.append(Block("output", ("roles",), {"value": roles, "description": "Role -> its ARN."}))
+        out.append(output("roles", roles, "Role -> its ARN."))
     return out

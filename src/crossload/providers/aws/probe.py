@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from crossload.ports.errors import CrossloadError, Invalid, NotSignedIn
+from crossload.ports.errors import Invalid, NotSignedIn
 from crossload.ports.probe import (
+    CREDENTIALS,
     DELETE,
     EXPIRED,
     FORGED,
@@ -29,6 +30,7 @@ from crossload.ports.probe import (
 from crossload.ports.provider import Settings
 from crossload.providers.aws.errors import translated
 from crossload.providers.aws.session import client, session
+from crossload.providers.credentials import identities_of, makeable
 from crossload.providers.raw import exchange
 
 _METHODS = {LIST: "GET", READ: "GET", WRITE: "PUT", DELETE: "DELETE"}
@@ -71,18 +73,10 @@ class AwsProbe:
             self._endpoint = str(client(settings, "s3").meta.endpoint_url).rstrip("/")
 
     def identities(self) -> tuple[str, ...]:
-        marked = (key.partition("@")[2] for key in self._settings.connection if key.startswith("profile@"))
-        return tuple(sorted(set(marked) - _OURS))
+        return tuple(name for name in identities_of(self._settings, "profile") if name not in _OURS)
 
     def credentials(self) -> Mapping[str, str]:
-        out: dict[str, str] = {}
-        for name in (OWN, NONE, EXPIRED, FORGED, UNSIGNED, WRONG_AUDIENCE, *self.identities()):
-            try:
-                self._signing(name)
-                out[name] = ""
-            except CrossloadError as error:
-                out[name] = str(error)
-        return out
+        return makeable((*CREDENTIALS, *self.identities()), self._signing)
 
     def request(
         self, operation: str, bucket: str, key: str, credential: str, *, raw_path: str = "", body: bytes = b"",

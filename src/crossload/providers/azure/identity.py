@@ -6,8 +6,8 @@ from typing import Any
 
 from azure.core import MatchConditions
 
-from crossload.ports.errors import AccessDenied, CrossloadError, NotFound, NotSignedIn, PreconditionFailed
-from crossload.ports.identity import Permission, PermissionCheck, SignIn
+from crossload.ports.errors import AccessDenied, NotSignedIn
+from crossload.ports.identity import Permission, PermissionCheck, SignIn, judged
 from crossload.ports.provider import Settings
 from crossload.providers.azure.errors import translated
 from crossload.providers.azure.session import service
@@ -40,17 +40,9 @@ class AzureIdentity:
         return SignIn(account, method)
 
     def check(self, permission: Permission) -> PermissionCheck:
-        try:
-            with translated():
-                how = self._ask(permission.capability, permission.resource)
-        except (AccessDenied, NotSignedIn) as error:
-            return PermissionCheck(permission, "denied", str(error))
-        except (NotFound, PreconditionFailed) as error:
-            return PermissionCheck(permission, "allowed", f"answered {error}, not a refusal")
-        except CrossloadError as error:
-            return PermissionCheck(permission, "unknown", str(error))
-        return PermissionCheck(permission, "allowed" if how else "unknown", how or "no harmless call tells")
+        return judged(permission, lambda: self._ask(permission.capability, permission.resource))
 
+    @translated()
     def _ask(self, capability: str, bucket: str) -> str:
         container: Any = service(self._settings).get_container_client(bucket)
         blob = container.get_blob_client(_NO_SUCH_KEY)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from importlib import resources
 
 from crossload.ports.infra import (
     Block,
@@ -16,10 +15,10 @@ from crossload.ports.infra import (
     FoundationRole,
     Foundations,
     Template,
-    TerraformFiles,
     Value,
 )
 from crossload.ports.provider import Settings
+from crossload.providers.terraform import TerraformInfra, output, required, sign_in_variables, slug, variable
 
 _VERSION = "~> 5.10"
 _BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
@@ -57,44 +56,16 @@ _CONSTRAINTS = (
 )
 
 
-def open_infra(settings: Settings) -> AzureInfra:
-    return AzureInfra(settings.place.id)
+def open_infra(settings: Settings) -> TerraformInfra:
+    return TerraformInfra(
+        settings.place.id, "azure", "crossload.providers.azure", "azurerm.schema.json.gz", _CONSTRAINTS,
+        _main, _variables, _outputs,
+    )  # fmt: skip
 
 
-class AzureInfra:
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def schema(self) -> bytes | None:
-        return resources.files("crossload.providers.azure").joinpath("azurerm.schema.json.gz").read_bytes()
-
-    def constraints(self) -> tuple[Constraint, ...]:
-        return _CONSTRAINTS
-
-    def telemetry_attributes(self) -> Mapping[str, str]:
-        return {"cloud.provider": "azure"}
-
-    def terraform(self, foundations: Foundations) -> TerraformFiles:
-        main = [
-            *_setup(foundations),
-            *_keys(foundations),
-            *_buckets(foundations),
-            *_roles(foundations),
-            *_logs(foundations),
-        ]
-        return TerraformFiles(
-            {
-                "main.tf": tuple(main),
-                "variables.tf": tuple(_variables(foundations)),
-                "outputs.tf": tuple(_outputs(foundations)),
-            }
-        )
-
-
-def _slug(name: str) -> str:
-    """A Terraform name."""
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return slug if slug[:1].isalpha() else f"x_{slug}"
+def _main(foundations: Foundations) -> list[Block]:
+    out = [*_setup(foundations), *_keys(foundations), *_buckets(foundations)]
+    return [*out, *_roles(foundations), *_logs(foundations)]
 
 
 def _short(foundations: Foundations, length: int) -> str:
@@ -120,7 +91,6 @@ def _placed(foundations: Foundations) -> dict[str, Value]:
 
 
 def _setup(foundations: Foundations) -> list[Block]:
-    required = Block("required_providers", (), {"azurerm": {"source": "hashicorp/azurerm", "version": _VERSION}})
     keep = Block("key_vault", (), {"purge_soft_delete_on_destroy": False})
     provider = Block(
         "provider",
@@ -137,7 +107,7 @@ def _setup(foundations: Foundations) -> list[Block]:
             "tags": _tags(foundations),
         },
     )
-    return [Block("terraform", (), {"required_version": ">= 1.5"}, (required,)), provider, group]
+    return [required("azurerm", _VERSION), provider, group]
 
 
 def _keys(foundations: Foundations) -> list[Block]:
@@ -178,7 +148,7 @@ def _key(name: str, rotation_days: int, reason: str) -> Block:
     rotation = Block("automatic", (), {"time_after_creation": f"P{rotation_days}D"})
     return Block(
         "resource",
-        ("azurerm_key_vault_key", _slug(name)),
+        ("azurerm_key_vault_key", slug(name)),
         {
             "name": name,
             "key_vault_id": Expression("azurerm_key_vault.foundations.id"),
@@ -216,7 +186,7 @@ def _buckets(foundations: Foundations) -> list[Block]:
         user: Value = (Expression("azurerm_user_assigned_identity.storage.id"),)
         blocks.append(Block("identity", (), {"type": "UserAssigned", "identity_ids": user}))
         managed: dict[str, Value] = {
-            "key_vault_key_id": Expression(f"azurerm_key_vault_key.{_slug(key)}.versionless_id"),
+            "key_vault_key_id": Expression(f"azurerm_key_vault_key.{slug(key)}.versionless_id"),
             "user_assigned_identity_id": Expression("azurerm_user_assigned_identity.storage.id"),
         }
         blocks.append(Block("customer_managed_key", (), managed))
@@ -228,7 +198,7 @@ def _buckets(foundations: Foundations) -> list[Block]:
 def _container_block(name: str, assets: tuple[str, ...]) -> Block:
     return Block(
         "resource",
-        ("azurerm_storage_container", _slug(name)),
+        ("azurerm_storage_container", slug(name)),
         {
             "name": _container(name),
             "storage_account_id": Expression(f"{_ACCOUNT}.id"),
@@ -248,7 +218,7 @@ def _roles(foundations: Foundations) -> list[Block]:
         out.append(
             Block(
                 "resource",
-                ("azurerm_role_definition", _slug(name)),
+                ("azurerm_role_definition", slug(name)),
                 {
                     "name": f"{name} for {foundations.migration}",
                     "scope": Expression(f"{_GROUP}.id"),
@@ -263,7 +233,7 @@ def _roles(foundations: Foundations) -> list[Block]:
 
 
 def _role(foundations: Foundations, role: FoundationRole) -> list[Block]:
-    name = _slug(role.name)
+    name = slug(role.name)
     held = {bucket.name for bucket in foundations.buckets}
     identity = Block(
         "resource",
@@ -285,15 +255,15 @@ def _role(foundations: Foundations, role: FoundationRole) -> list[Block]:
     out = [identity, trust]
     for grant in role.grants:
         if grant.capability in _PERMISSIONS and grant.resource in held:
-            container = f"azurerm_storage_container.{_slug(grant.resource)}"
+            container = f"azurerm_storage_container.{slug(grant.resource)}"
             out.append(
                 Block(
                     "resource",
-                    ("azurerm_role_assignment", f"{name}_{_slug(grant.resource)}_{_slug(grant.capability)}"),
+                    ("azurerm_role_assignment", f"{name}_{slug(grant.resource)}_{slug(grant.capability)}"),
                     {
                         "scope": Expression(f"{container}.id"),
                         "role_definition_id": Expression(
-                            f"azurerm_role_definition.{_slug(grant.capability)}.role_definition_resource_id"
+                            f"azurerm_role_definition.{slug(grant.capability)}.role_definition_resource_id"
                         ),
                         "principal_id": Expression(f"azurerm_user_assigned_identity.{name}.principal_id"),
                     },
@@ -328,36 +298,26 @@ def _logs(foundations: Foundations) -> list[Block]:
 
 
 def _variables(foundations: Foundations) -> list[Block]:
-    def variable(name: str, kind: str, description: str, **more: Value) -> Block:
-        return Block("variable", (name,), {"type": Expression(kind), "description": description, **more})
-
     out = [
         variable("subscription_id", "string", "Subscription that receives the workload."),
         variable("region", "string", "Region of everything here.", default=foundations.region),
     ]
     if foundations.keys:
         out.append(variable("tenant_id", "string", "Tenant whose identities may reach the keys."))
-    if foundations.roles:
-        subjects: dict[str, Value] = {role.name: role.subject for role in foundations.roles}
-        out += [
-            variable("oidc_issuer", "string", "Issuer URL of the tokens that workloads sign in with."),
-            variable("oidc_audience", "string", "Audience those tokens must carry."),
-            variable("role_subjects", "map(string)", "Role -> `sub` of the token that may take it.", default=subjects),
-        ]
-    return out
+    return [*out, *sign_in_variables(foundations)]
 
 
 def _outputs(foundations: Foundations) -> list[Block]:
     if not foundations.buckets:
         return []
     addresses: dict[str, Value] = {
-        bucket.name: Expression(f"azurerm_storage_container.{_slug(bucket.name)}.id") for bucket in foundations.buckets
+        bucket.name: Expression(f"azurerm_storage_container.{slug(bucket.name)}.id") for bucket in foundations.buckets
     }
     clients: dict[str, Value] = {
-        role.name: Expression(f"azurerm_user_assigned_identity.{_slug(role.name)}.client_id")
+        role.name: Expression(f"azurerm_user_assigned_identity.{slug(role.name)}.client_id")
         for role in foundations.roles
     }
-    out = [Block("output", ("buckets",), {"value": addresses, "description": "Bucket -> its container."})]
+    out = [output("buckets", addresses, "Bucket -> its container.")]
     if clients:
-        out.append(Block("output", ("client_ids",), {"value": clients, "description": "Role -> its client id."}))
+        out.append(output("client_ids", clients, "Role -> its client id."))
     return out

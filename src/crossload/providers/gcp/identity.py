@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from crossload.ports.errors import AccessDenied, CrossloadError, NotFound, NotSignedIn, PreconditionFailed
-from crossload.ports.identity import Permission, PermissionCheck, SignIn
+from crossload.ports.identity import Permission, PermissionCheck, SignIn, judged
 from crossload.ports.provider import Settings
 from crossload.providers.gcp.session import access_token, request
 
@@ -30,15 +29,7 @@ class GcpIdentity:
         return SignIn(token.subject, token.method, token.issuer, token.expires_at)
 
     def check(self, permission: Permission) -> PermissionCheck:
-        try:
-            how = self._ask(permission.capability, quote(permission.resource, safe=""))
-        except (AccessDenied, NotSignedIn) as error:
-            return PermissionCheck(permission, "denied", str(error))
-        except (NotFound, PreconditionFailed) as error:
-            return PermissionCheck(permission, "allowed", f"answered {error}, not a refusal")
-        except CrossloadError as error:
-            return PermissionCheck(permission, "unknown", str(error))
-        return PermissionCheck(permission, "allowed" if how else "unknown", how or "no harmless call tells")
+        return judged(permission, lambda: self._ask(permission.capability, quote(permission.resource, safe="")))
 
     def _ask(self, capability: str, bucket: str) -> str:
         if capability == "objects.list":

@@ -5,8 +5,6 @@ Sources: the provider's documentation and cloud.google.com/iam/docs (custom role
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from importlib import resources
 
 from crossload.ports.infra import (
     Block,
@@ -14,10 +12,10 @@ from crossload.ports.infra import (
     Expression,
     Foundations,
     Template,
-    TerraformFiles,
     Value,
 )
 from crossload.ports.provider import Settings
+from crossload.providers.terraform import TerraformInfra, output, required, sign_in_variables, slug, variable
 
 _VERSION = "~> 8.7"
 _DAY_SECONDS = 86_400
@@ -78,39 +76,16 @@ _CONSTRAINTS = (
 )
 
 
-def open_infra(settings: Settings) -> GcpInfra:
-    return GcpInfra(settings.place.id)
+def open_infra(settings: Settings) -> TerraformInfra:
+    return TerraformInfra(
+        settings.place.id, "gcp", "crossload.providers.gcp", "google.schema.json.gz", _CONSTRAINTS,
+        _main, _variables, _outputs,
+    )  # fmt: skip
 
 
-class GcpInfra:
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def schema(self) -> bytes | None:
-        return resources.files("crossload.providers.gcp").joinpath("google.schema.json.gz").read_bytes()
-
-    def constraints(self) -> tuple[Constraint, ...]:
-        return _CONSTRAINTS
-
-    def telemetry_attributes(self) -> Mapping[str, str]:
-        return {"cloud.provider": "gcp"}
-
-    def terraform(self, foundations: Foundations) -> TerraformFiles:
-        main = [*_setup(), *_keys(foundations), *_buckets(foundations), *_roles(foundations)]
-        main += [*_secrets(foundations), *_logs(foundations)]
-        return TerraformFiles(
-            {
-                "main.tf": tuple(main),
-                "variables.tf": tuple(_variables(foundations)),
-                "outputs.tf": tuple(_outputs(foundations)),
-            }
-        )
-
-
-def _slug(name: str) -> str:
-    """A Terraform name."""
-    slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return slug if slug[:1].isalpha() else f"x_{slug}"
+def _main(foundations: Foundations) -> list[Block]:
+    out = [*_setup(), *_keys(foundations), *_buckets(foundations)]
+    return [*out, *_roles(foundations), *_secrets(foundations), *_logs(foundations)]
 
 
 def _account_id(name: str) -> str:
@@ -129,11 +104,10 @@ def _labels(foundations: Foundations) -> dict[str, Value]:
 
 
 def _setup() -> list[Block]:
-    required = Block("required_providers", (), {"google": {"source": "hashicorp/google", "version": _VERSION}})
     provider = Block(
         "provider", ("google",), {"project": Expression("var.project"), "region": Expression("var.region")}
     )
-    return [Block("terraform", (), {"required_version": ">= 1.5"}, (required,)), provider]
+    return [required("google", _VERSION), provider]
 
 
 def _keys(foundations: Foundations) -> list[Block]:
@@ -146,7 +120,7 @@ def _keys(foundations: Foundations) -> list[Block]:
     )
     out = [ring]
     for key in foundations.keys:
-        name = _slug(key.name)
+        name = slug(key.name)
         attributes: dict[str, Value] = {
             "name": key.name,
             "key_ring": Expression("google_kms_key_ring.foundations.id"),
@@ -191,13 +165,13 @@ def _buckets(foundations: Foundations) -> list[Block]:
         }
         blocks = [Block("versioning", (), {"enabled": bucket.versioning})]
         if bucket.key:
-            key = _slug(bucket.key)
+            key = slug(bucket.key)
             blocks.append(
                 Block("encryption", (), {"default_kms_key_name": Expression(f"google_kms_crypto_key.{key}.id")})
             )
             attributes["depends_on"] = (Expression(f"google_kms_crypto_key_iam_member.{key}_storage"),)
         note = f"Holds {', '.join(bucket.assets)}."
-        out.append(Block("resource", ("google_storage_bucket", _slug(bucket.name)), attributes, tuple(blocks), note))
+        out.append(Block("resource", ("google_storage_bucket", slug(bucket.name)), attributes, tuple(blocks), note))
     return out
 
 
@@ -208,9 +182,9 @@ def _roles(foundations: Foundations) -> list[Block]:
     out: list[Block] = [
         Block(
             "resource",
-            ("google_project_iam_custom_role", _slug(name)),
+            ("google_project_iam_custom_role", slug(name)),
             {
-                "role_id": f"crossload_{_slug(foundations.migration)}_{_slug(name)}"[:64],
+                "role_id": f"crossload_{slug(foundations.migration)}_{slug(name)}"[:64],
                 "title": f"{name} for {foundations.migration}",
                 "permissions": _PERMISSIONS[name],
             },
@@ -220,7 +194,7 @@ def _roles(foundations: Foundations) -> list[Block]:
     out += _federation(foundations)
     held = {bucket.name for bucket in foundations.buckets}
     for role in foundations.roles:
-        account = _slug(role.name)
+        account = slug(role.name)
         note = f"{role.asset}: the same rights as at the source, and no key file." if role.asset else ""
         out.append(
             Block(
@@ -253,10 +227,10 @@ def _roles(foundations: Foundations) -> list[Block]:
 def _bucket_member(account: str, capability: str, bucket: str) -> Block:
     return Block(
         "resource",
-        ("google_storage_bucket_iam_member", f"{account}_{_slug(bucket)}_{_slug(capability)}"),
+        ("google_storage_bucket_iam_member", f"{account}_{slug(bucket)}_{slug(capability)}"),
         {
-            "bucket": Expression(f"google_storage_bucket.{_slug(bucket)}.name"),
-            "role": Expression(f"google_project_iam_custom_role.{_slug(capability)}.id"),
+            "bucket": Expression(f"google_storage_bucket.{slug(bucket)}.name"),
+            "role": Expression(f"google_project_iam_custom_role.{slug(capability)}.id"),
             "member": Template(f"serviceAccount:${{google_service_account.{account}.email}}"),
         },
     )
@@ -294,7 +268,7 @@ def _federation(foundations: Foundations) -> list[Block]:
 def _secrets(foundations: Foundations) -> list[Block]:
     out: list[Block] = []
     for secret in foundations.secrets:
-        name = _slug(secret.name)
+        name = slug(secret.name)
         replica = Block("replicas", (), {"location": Expression("var.region")})
         managed = Block("replication", (), {}, (Block("user_managed", (), {}, (replica,)),))
         out.append(
@@ -309,11 +283,11 @@ def _secrets(foundations: Foundations) -> list[Block]:
         out += [
             Block(
                 "resource",
-                ("google_secret_manager_secret_iam_member", f"{_slug(role.name)}_{name}"),
+                ("google_secret_manager_secret_iam_member", f"{slug(role.name)}_{name}"),
                 {
                     "secret_id": Expression(f"google_secret_manager_secret.{name}.id"),
                     "role": _SECRET_READER,
-                    "member": Template(f"serviceAccount:${{google_service_account.{_slug(role.name)}.email}}"),
+                    "member": Template(f"serviceAccount:${{google_service_account.{slug(role.name)}.email}}"),
                 },
             )
             for role in foundations.roles
@@ -362,34 +336,21 @@ def _logs(foundations: Foundations) -> list[Block]:
 
 
 def _variables(foundations: Foundations) -> list[Block]:
-    def variable(name: str, kind: str, description: str, **more: Value) -> Block:
-        return Block("variable", (name,), {"type": Expression(kind), "description": description, **more})
-
     out = [
         variable("project", "string", "Project id that receives the workload."),
         variable("region", "string", "Region of everything here.", default=foundations.region),
     ]
     if foundations.keys:
         out.append(variable("project_number", "string", "Number of the project; names its storage service agent."))
-    if foundations.roles:
-        subjects: dict[str, Value] = {role.name: role.subject for role in foundations.roles}
-        out += [
-            variable("oidc_issuer", "string", "Issuer URL of the tokens that workloads sign in with."),
-            variable("oidc_audience", "string", "Audience those tokens must carry."),
-            variable("role_subjects", "map(string)", "Role -> `sub` of the token that may take it.", default=subjects),
-        ]
-    return out
+    return [*out, *sign_in_variables(foundations)]
 
 
 def _outputs(foundations: Foundations) -> list[Block]:
-    def output(name: str, value: Value, description: str) -> Block:
-        return Block("output", (name,), {"value": value, "description": description})
-
     buckets: dict[str, Value] = {
-        bucket.name: Expression(f"google_storage_bucket.{_slug(bucket.name)}.url") for bucket in foundations.buckets
+        bucket.name: Expression(f"google_storage_bucket.{slug(bucket.name)}.url") for bucket in foundations.buckets
     }
     accounts: dict[str, Value] = {
-        role.name: Expression(f"google_service_account.{_slug(role.name)}.email") for role in foundations.roles
+        role.name: Expression(f"google_service_account.{slug(role.name)}.email") for role in foundations.roles
     }
     out = [output("buckets", buckets, "Bucket -> its address.")] if buckets else []
     if accounts:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from crossload.ports.errors import CrossloadError, Invalid
 from crossload.ports.probe import (
+    CREDENTIALS,
     DELETE,
     EXPIRED,
     FORGED,
@@ -27,6 +28,7 @@ from crossload.ports.probe import (
     ProbeAnswer,
 )
 from crossload.ports.provider import Settings
+from crossload.providers.credentials import identities_of
 from crossload.providers.gcp.session import PUBLIC_ENDPOINT, access_token, claims_of
 from crossload.providers.raw import exchange, post_form
 
@@ -48,12 +50,10 @@ class GcpProbe:
         self._tokens: dict[str, tuple[str, str]] = {}
 
     def identities(self) -> tuple[str, ...]:
-        marked = (key for key in self._settings.connection if key.startswith("client_id@"))
-        return tuple(sorted(key.partition("@")[2] for key in marked))
+        return identities_of(self._settings, "client_id")
 
     def credentials(self) -> Mapping[str, str]:
-        names = (OWN, NONE, EXPIRED, FORGED, UNSIGNED, WRONG_AUDIENCE, *self.identities())
-        return {name: self._token(name)[1] for name in names}
+        return {name: self._token(name)[1] for name in (*CREDENTIALS, *self.identities())}
 
     def request(
         self, operation: str, bucket: str, key: str, credential: str, *, raw_path: str = "", body: bytes = b"",

@@ -28,6 +28,7 @@ from crossload.ports.probe import (
     ProbeAnswer,
 )
 from crossload.ports.provider import Settings
+from crossload.providers.credentials import identities_of, makeable
 from crossload.providers.postgres.vectors import translated
 
 # A statement that can change nothing is still refused to those who may not: rights are checked before rows are.
@@ -53,19 +54,11 @@ class PgProbe:
         self._settings = settings
 
     def identities(self) -> tuple[str, ...]:
-        return tuple(sorted(key.partition("@")[2] for key in self._settings.connection if key.startswith("url@")))
+        return identities_of(self._settings, "url")
 
     def credentials(self) -> Mapping[str, str]:
-        out: dict[str, str] = dict.fromkeys(
-            (EXPIRED, UNSIGNED, WRONG_AUDIENCE), "a password has no end, signature or audience"
-        )
-        for name in (OWN, NONE, FORGED, *self.identities()):
-            try:
-                self._address(name)
-                out[name] = ""
-            except CrossloadError as error:
-                out[name] = str(error)
-        return out
+        never = dict.fromkeys((EXPIRED, UNSIGNED, WRONG_AUDIENCE), "a password has no end, signature or audience")
+        return never | makeable((OWN, NONE, FORGED, *self.identities()), self._address)
 
     def request(
         self, operation: str, bucket: str, key: str, credential: str, *, raw_path: str = "", body: bytes = b"",

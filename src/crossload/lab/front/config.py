@@ -1,4 +1,5 @@
-"""Envoy's configuration: cloud B's front (tokens, rights, preconditions) and the two model roads with faults at 0 %."""
+"""Envoy's configuration: cloud B's front (tokens, rights, preconditions), the two model roads with faults at 0 %, and
+side roads to stores that others reach directly."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crossload.lab.cloud_b import AUDIENCE, issuer_url
+from crossload.lab.front.slowdown import slowdown_filters, slowdown_words
 from crossload.lab.site import Site
 
 _MIB = 1024 * 1024
@@ -15,6 +17,8 @@ _MANAGER = "type.googleapis.com/envoy.extensions.filters.network.http_connection
 # The Google client sends up to 8 MiB in one multipart request; the front reads the key inside before it lets it pass.
 _MULTIPART_BYTES_MAX = 16 * _MIB
 MODEL_ROADS = ("llm-a", "llm-b")
+# Server -> the port of it that a side road leads to.
+STORE_ROADS = {"seaweedfs": "s3", "azurite": "blob"}
 
 
 def envoy_config(site: Site) -> dict[str, Any]:
@@ -27,6 +31,9 @@ def envoy_config(site: Site) -> dict[str, Any]:
     for road in MODEL_ROADS:
         listeners.append(_model_road(site, road))
         clusters.append(_cluster(road, site.port("api", road)))
+    for server, port_name in STORE_ROADS.items():
+        listeners.append(_store_road(site, server))
+        clusters.append(_cluster(server, site.port(port_name, server)))
     return {
         "node": {"id": "lab", "cluster": "lab"},
         "admin": {"address": _address(site.port("admin"))},
@@ -98,6 +105,7 @@ def _gcs_front(site: Site) -> dict[str, Any]:
     rules = [{"match": {"prefix": "/"}, "requires": {"provider_name": "lab"}}]
     lua = {"default_source_code": {"filename": str(Path(__file__).with_name("gcs.lua"))}}
     filters = [
+        *slowdown_filters(site.folder, "fake-gcs"),
         _filter(
             "jwt_authn", f"{_HTTP}.jwt_authn.v3.JwtAuthentication", {"providers": {"lab": provider}, "rules": rules}
         ),
@@ -123,7 +131,7 @@ def _gcs_front(site: Site) -> dict[str, Any]:
         },
         "body_format_override": {"text_format_source": {"inline_string": ""}},
     }
-    replies = {"mappers": [without_body], "body_format": {"json_format": error}}
+    replies = {"mappers": [without_body, *slowdown_words("fake-gcs")], "body_format": {"json_format": error}}
     return _listener("gcs", site.port("gcs"), filters, routes, local_reply_config=replies)
 
 
@@ -176,3 +184,21 @@ def _model_road(site: Site, road: str) -> dict[str, Any]:
     filters = [_filter("fault", f"{_HTTP}.fault.v3.HTTPFault", fault)]
     routes = [{"match": {"prefix": "/"}, "route": {"cluster": road, "timeout": "0s"}}]
     return _listener(road.replace("-", "_"), site.port(road), filters, routes)
+
+
+def _store_road(site: Site, server: str) -> dict[str, Any]:
+    """Nothing of the request may change on the way, or its signature would not hold; bodies are not held back."""
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": server, "timeout": "0s"}}]
+    return _listener(
+        server,
+        site.port(server),
+        slowdown_filters(site.folder, server),
+        routes,
+        normalize_path=False,
+        use_remote_address=False,
+        skip_xff_append=True,
+        server_header_transformation="PASS_THROUGH",
+        # A client that asks before it sends its body hears the refusal instead of "go on".
+        proxy_100_continue=True,
+        local_reply_config={"mappers": slowdown_words(server)},
+    )

@@ -214,6 +214,7 @@ end
 function envoy_on_request(handle)
   local headers = handle:headers()
   local method = headers:get(":method")
+  handle:streamInfo():dynamicMetadata():set("lab", "asked", headers:get(":authority"))
   local road, query = split_path(headers:get(":path"))
   for part in road:gmatch("[^/]+") do
     local reason = bad_key((decode(part):gsub("/$", "")))
@@ -232,7 +233,11 @@ function envoy_on_response(handle)
   local headers = handle:headers()
   local own = handle:streamInfo():dynamicMetadata():get("lab")
   local location = headers:get("location")
-  if own and own["keep"] and location then headers:replace("location", location .. own["keep"]) end
+  if own and location then
+    -- An upload goes on at the address it was begun at: a client on a thin link must not leave it half-way.
+    if own["asked"] then location = location:gsub("^http://[^/]+", function() return "http://" .. own["asked"] end) end
+    headers:replace("location", location .. (own["keep"] or ""))
+  end
   if headers:get(":status") == "500" then
     -- Its disk cannot hold both "a" and "a/b". That is no outage: a client that tries again would wait for ever.
     local body = handle:body()

@@ -276,3 +276,11 @@ def test_a_child_whose_parent_is_gone_before_it_begins_does_not_begin() -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], preexec_fn=die_with_parent(1))
     assert process.wait(timeout=10) == 1
     assert start_ticks(process.pid) is None
+
+
+def test_a_folder_with_other_peoples_files_does_not_become_a_home(tmp_path: Path) -> None:
+    """`down(purge=True)` deletes the whole home, so a project's folder must not turn into one."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(LabError, match="no lab wrote"):
+        Lab(tmp_path).up(only=["issuer"])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -85,12 +85,19 @@ class Lab:
 
         Without `detach` the lab ends when this process ends, however it ends; with it the lab stays until `down`.
         A lab that already runs gets the missing servers started. One server's failure does not stop the others:
-        read the returned states. Raises KeyError for an unknown name, LabError when no supervisor comes to life.
+        read the returned states. Raises KeyError for an unknown name, LabError when no supervisor comes to life or the
+        home is a folder with other people's files in it: `down(purge=True)` deletes the whole of it.
         """
         names = list(chosen(only))
+        if self._is_foreign():
+            raise LabError(f"{self.home} holds files that no lab wrote; choose an empty or a new folder for the lab")
         if not self._join(names):
             self._spawn(names if only is not None else None, detach)
         return self.wait(names, on_event, wait_seconds=wait_seconds)
+
+    def _is_foreign(self) -> bool:
+        ours = (self.home / "state.json", self.home / "lab.lock")
+        return self.home.is_dir() and any(self.home.iterdir()) and not any(path.exists() for path in ours)
 
     def down(self, *, purge: bool = False) -> None:
         """Stop everything and wait until it is gone. `purge` also deletes the home and data folders outside of it."""

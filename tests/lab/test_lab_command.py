@@ -147,6 +147,7 @@ def test_a_reader_that_leaves_stops_nothing(program: list[str], home: Path) -> N
 def test_a_lab_that_cannot_begin_says_so(program: list[str], tmp_path: Path) -> None:
     """The supervisor dies at once: its log is a folder that cannot be a file."""
     (tmp_path / "logs" / "supervisor.log").mkdir(parents=True)
+    (tmp_path / "lab.lock").touch()  # a lab's home from before
     code, told, err = run(program, tmp_path, "up", "--detach")
     assert (code, told["error"]["code"]) == (1, "system")
     assert err.startswith("error: ")

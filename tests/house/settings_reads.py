@@ -1,8 +1,8 @@
 """Which connection settings a provider's source reads, by module: found in the syntax tree, never listed by hand.
 
 It follows what is annotated `Settings` (parameters, what is assigned from them, attributes of self, `replace(...)`) to
-every `get`, `require` and look into `connection`. What it cannot follow is reported, not skipped: a setting read in a
-way that nobody can see would be refused in everybody's migration file."""
+every `get`, `require`, `written` and look into `connection`. What it cannot follow is reported, not skipped: a setting
+read in a way that nobody can see would be refused in everybody's migration file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from source_tree import Source, functions, name_of
 
 HARMLESS = {"place", "identity", "environment"}  # attributes of Settings that are no connection setting
-GETTERS = {"get", "require"}
+GETTERS = {"get", "require", "written"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

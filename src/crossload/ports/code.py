@@ -151,7 +151,7 @@ class Code(Protocol):
 def reference_of(settings: Settings, name: str) -> str:
     """The reference behind a secret setting, for a child process to resolve: `file:` with an absolute path, or
     `env:`; "" when the setting is absent. Raises Invalid when it holds the secret itself."""
-    text = settings.connection.get(f"{name}@{settings.identity}") or settings.connection.get(name) or ""
+    text = settings.written(name) or ""
     while text.startswith("env:") and is_reference(settings.environment.get(text[4:], "")):
         text = settings.environment[text[4:]]
     if text.startswith("file:"):
@@ -166,7 +166,7 @@ def reference_of(settings: Settings, name: str) -> str:
 
 def secret_value(settings: Settings, name: str) -> str:
     """The secret itself, to be looked for and blotted out; "" when it cannot be read."""
-    text = settings.connection.get(f"{name}@{settings.identity}") or settings.connection.get(name) or ""
+    text = settings.written(name) or ""
     try:
         return resolve(text, settings.environment)
     except ReferenceUnresolved:

@@ -35,9 +35,14 @@ class Settings:
     environment: Mapping[str, str] = field(repr=False)
     identity: str = ""
 
+    def written(self, name: str) -> str | None:
+        """What the migration file says: the value or the reference to it, this identity's before everybody's; None
+        when the key is absent."""
+        return self.connection.get(f"{name}@{self.identity}") or self.connection.get(name)
+
     def get(self, name: str, default: str = "") -> str:
         """The value, or `default` when the key is absent. A reference that points at nothing raises Invalid."""
-        text = self.connection.get(f"{name}@{self.identity}") or self.connection.get(name)
+        text = self.written(name)
         if text is None:
             return default
         try:

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from crossload.engines.checks.attack import REQUESTS_MAX, run_attacks
 from crossload.engines.checks.catalog import attacks, comparisons
 from crossload.engines.checks.compare import compare, look, table, tally
-from crossload.engines.checks.countries import expand
 from crossload.engines.checks.model import BLOCKED, ERROR, NOT_RUN, OPEN, UNKNOWN, WEAKER, Line, Pair, Scene, Side
 from crossload.estate.asset import Asset, Kind
+from crossload.estate.countries import expand
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import Migration
@@ -130,13 +130,13 @@ def _compare(step: Step, world: World) -> Outcome:
 
 def _side(step: Step, world: World, place: str, probe: Probe | None, identities: set[str]) -> Side:
     bucket, port = step.params["bucket"], step.params.get("port", "")
-    policy = _offered(lambda: world.policy(place, port) if port else world.policy(place))
+    policy = _offered(lambda: world.policy(place, port))
     key = bucket if port else str(_asset(step.asset, world).fact("key") or "") or _first_key(world, place, bucket)
     return look(world.migration.places[place], policy, probe, bucket, key, identities)
 
 
 def _probe(world: World, place: str, port: str) -> Probe | None:
-    return _offered(lambda: world.probe(place, port) if port else world.probe(place))
+    return _offered(lambda: world.probe(place, port))
 
 
 def _residency(step: Step, world: World) -> Outcome:

@@ -10,6 +10,7 @@ from typing import Any
 
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.digest import canonical_json, digest_of_json
+from crossload.estate.whole import write_whole
 from crossload.ports.errors import Invalid, Stale
 from crossload.steps.step import Step
 
@@ -41,9 +42,7 @@ class Plan:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(canonical_json({**self.to_json(), "digest": self.digest}) + b"\n")
-        fresh.replace(path)
+        write_whole(path, canonical_json({**self.to_json(), "digest": self.digest}) + b"\n")
 
     def check_fresh(self, migration: str, inventory: str) -> None:
         """Raises Stale when the migration file or the inventory changed since the plan was made."""

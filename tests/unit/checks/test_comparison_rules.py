@@ -9,8 +9,8 @@ import pytest
 
 from crossload.engines.checks.catalog import attacks, comparisons
 from crossload.engines.checks.compare import compare, table, tally
-from crossload.engines.checks.countries import expand
 from crossload.engines.checks.model import EQUAL, STRICTER, UNKNOWN, WEAKER, Access, Line, Pair
+from crossload.estate.countries import expand
 from crossload.ports.policy import Fact
 
 

@@ -110,13 +110,6 @@ def test_silence_and_nonsense(wire: Wire, dead_port: int) -> None:
         exchange(f"http://127.0.0.1:{dead_port}", "GET", "/", {}, b"")
 
 
-@pytest.fixture
-def dead_port() -> Iterator[int]:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
-
-
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "/docs?list-type=2&max-keys=1"), ("GET", "/docs?max-keys=1&versions="), ("PUT", "/docs/a/one.txt"),

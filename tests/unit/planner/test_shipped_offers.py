@@ -8,7 +8,8 @@ from importlib.resources import files
 
 import pytest
 
-from crossload.engines.planner.offers import EEA, SETS, countries, parse_facts, shipped
+from crossload.engines.planner.offers import countries, parse_facts, shipped
+from crossload.estate.countries import SETS
 
 PROVIDERS = ("aws", "azure", "gcp", "local")
 ISO_DATE = re.compile(r"^\d{4}-\d{2}(-\d{2})?$")
@@ -85,8 +86,8 @@ def test_a_wrong_list_is_refused(text: str, words: str) -> None:
 
 
 def test_country_sets() -> None:
-    assert len(SETS["EU"]) == 27 and EEA - SETS["EU"] == {"IS", "LI", "NO"}
+    assert len(SETS["EU"]) == 27 and SETS["EEA"] - SETS["EU"] == {"IS", "LI", "NO"}
     assert countries(["EU", "CH"]) == SETS["EU"] | {"CH"}
-    assert countries(["EEA"]) == EEA and "GB" not in countries(["EEA"])
+    assert countries(["EEA"]) == SETS["EEA"] and "GB" not in countries(["EEA"])
     with pytest.raises(KeyError):
         countries(["EUROPE"])

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from crossload.estate.diagnostic import Diagnostic, errors_in
 from crossload.estate.digest import digest_of_json
+from crossload.estate.whole import write_whole
 from crossload.ports.errors import Invalid
 from crossload.ports.models import ToolSpec
 
@@ -83,9 +84,7 @@ class AgentFile:
 
             text = yaml.safe_dump(json.loads(text), sort_keys=True, allow_unicode=True, width=120)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.part")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
+        write_whole(path, text)
 
 
 def load(path: Path) -> AgentFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from crossload.engines.checks.model import AttackTools, Scene, Try
-from crossload.ports.probe import DELETE, LIST, OWN, READ, WRITE
+from crossload.ports.probe import DELETE, OWN, WRITE
 
 Move = Callable[[Scene, AttackTools], list[Try]]
 
@@ -44,6 +44,4 @@ def together(*moves: Move) -> Move:
 
 
 def _key(operation: str, scene: Scene, tools: AttackTools, label: str) -> str:
-    if operation in (LIST, READ):
-        return scene.key
     return tools.fresh_key(label) if operation in (WRITE, DELETE) else scene.key

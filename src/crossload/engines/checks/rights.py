@@ -28,7 +28,7 @@ def rights(rule: str, pair: Pair, operations: Iterable[str]) -> list[Line]:
 def _verdict(identity: str, operation: str, source: Access, target: Access) -> tuple[str, str]:
     if target.allowed is False:
         hint = f"{identity} cannot {operation} any more: grant it if the workload needs it" if source.allowed else ""
-        return (STRICTER if source.allowed else EQUAL if source.allowed is False else STRICTER), hint
+        return (EQUAL if source.allowed is False else STRICTER), hint
     if target.allowed is None:
         return UNKNOWN, f"ask the target by hand whether {identity} may {operation} ({target.how})"
     if source.allowed is True:

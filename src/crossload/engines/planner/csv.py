@@ -7,6 +7,7 @@ other for every text."""
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -102,7 +103,7 @@ def overlays_from(sheet: Sheet, inventory: Inventory) -> tuple[list[dict[str, An
         if asset.id != f"{held.kind}:{held.name}":
             said = {"id": asset.id.removeprefix(f"{held.kind}:"), **said}
         if said:
-            overlays.append({"match": {"kind": str(held.kind), "name": _literal(held.name)}, "set": said})
+            overlays.append({"match": {"kind": str(held.kind), "name": glob.escape(held.name)}, "set": said})
     return overlays, problems
 
 
@@ -113,11 +114,6 @@ def escape(text: str) -> str:
 
 def unescape(text: str) -> str:
     return text.removeprefix("'")
-
-
-def _literal(name: str) -> str:
-    """The name as a glob that matches only itself."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _cells(asset: Asset) -> list[str]:

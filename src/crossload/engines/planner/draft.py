@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -185,7 +186,7 @@ def _overlays(inventory: Inventory) -> list[str]:
         elif prefix and asset.name.startswith(prefix) and not asset.tags.get("app"):
             said["app"] = prefix
         if said:
-            entry = {"match": {"kind": str(asset.kind), "name": _glob(asset.name)}, "set": said}
+            entry = {"match": {"kind": str(asset.kind), "name": glob.escape(asset.name)}, "set": said}
             told = "the only artifact found: correct it if another one is served" if "serves" in said else _tell(asset)
             entries.append((entry, told))
     if not entries:
@@ -219,11 +220,6 @@ def _tell(asset: Asset) -> str:
     if asset.fact("rows") is not None:
         parts.append(f"{asset.fact('rows'):,} rows")
     return ", ".join(parts)
-
-
-def _glob(name: str) -> str:
-    """The name as a pattern that matches only itself."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _block(value: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from crossload.estate.asset import Asset, Edge, Inventory, KindReport
 from crossload.estate.digest import Digest, digest_of_json
+from crossload.estate.whole import write_whole
 from crossload.ports.errors import Invalid, NotFound
 
 VERSION = 1
@@ -29,8 +29,8 @@ def inventory_hash(inventory: Inventory) -> Digest:
 def lock_bytes(inventory: Inventory) -> bytes:
     """The whole file: no time, no machine, so that two runs over the same source give the same bytes."""
     value = _hashed(inventory)
+    value["hash"] = str(digest_of_json(value))
     value["reports"] = [asdict(report) for report in inventory.reports]
-    value["hash"] = str(inventory_hash(inventory))
     return json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
@@ -40,9 +40,7 @@ def write_lock(path: Path, inventory: Inventory) -> bool:
     if path.exists() and path.read_bytes() == data:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_whole(path, data)
     return True
 
 

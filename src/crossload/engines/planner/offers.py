@@ -11,17 +11,12 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from crossload.estate.countries import SETS
 from crossload.estate.quantity import Quantity
 
 GIB = 2**30
 # Bytes in the unit a price is per. Object storage is billed per 2^30 bytes though price lists write GB.
 _UNIT_BYTES = {"GiB": GIB, "GB": 10**9}
-SETS: Mapping[str, frozenset[str]] = {
-    # Regulation 2016/679 applies in the EEA; memberships as of 2026.
-    "EU": frozenset("AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE".split()),
-    "US": frozenset({"US"}),
-}
-EEA = SETS["EU"] | frozenset({"IS", "LI", "NO"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +61,7 @@ def countries(names: Iterable[str]) -> frozenset[str]:
     """ISO codes and sets (EU, EEA, US) as one set of ISO codes. Raises KeyError for a set nobody defined."""
     found: set[str] = set()
     for name in names:
-        if name == "EEA":
-            found |= EEA
-        elif name in SETS:
+        if name in SETS:
             found |= SETS[name]
         elif len(name) == 2 and name.isalpha() and name.isupper():
             found.add(name)

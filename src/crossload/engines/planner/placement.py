@@ -112,9 +112,10 @@ def choose_in(inventory: Inventory, market: Market) -> dict[str, Choice]:
     choices: dict[str, Choice] = {}
     for unit in _units(inventory):
         choices |= _choose_unit(unit, inventory, market)
+    sizes = {asset.id: size_of(asset) for asset in inventory.assets}
     for asset in inventory.assets:
         if asset.id not in choices:
-            choices[asset.id] = _follow(asset, inventory, market, choices)
+            choices[asset.id] = _follow(asset, inventory, market, choices, sizes)
     return dict(sorted(choices.items()))
 
 
@@ -218,8 +219,7 @@ def _pick(
     }
     funnel = [*funnel, Sieve("price known", len(priced), lost)]
     if not places:
-        blocker = next(s for s in funnel if s.left == 0)
-        return Choice(asset.id, "", tuple(funnel), reasons=(f"no place is left after {blocker.name}",), blocked=True)
+        return _blocked(asset, funnel)
 
     def total(place: Place) -> float:
         return sum(costs(item, place).first_year.value or 0.0 for item in group)
@@ -292,14 +292,20 @@ def _staying(asset: Asset) -> Choice:
     )
 
 
-def _follow(asset: Asset, inventory: Inventory, market: Market, choices: Mapping[str, Choice]) -> Choice:
+def _blocked(asset: Asset, funnel: Sequence[Sieve]) -> Choice:
+    blocker = next(s for s in funnel if s.left == 0)
+    return Choice(asset.id, "", tuple(funnel), reasons=(f"no place is left after {blocker.name}",), blocked=True)
+
+
+def _follow(
+    asset: Asset, inventory: Inventory, market: Market, choices: Mapping[str, Choice], sizes: Mapping[str, Quantity]
+) -> Choice:
     """Where an asset without a price goes: to the data it is used with, else to where most bytes go."""
     if _stays(asset):
         return _staying(asset)
     left, funnel = _sieve(asset, market)
     if not left:
-        blocker = next(s for s in funnel if s.left == 0)
-        return Choice(asset.id, "", tuple(funnel), reasons=(f"no place is left after {blocker.name}",), blocked=True)
+        return _blocked(asset, funnel)
     near = {e.target for e in inventory.edges if e.source == asset.id}
     near |= {e.source for e in inventory.edges if e.target == asset.id}
     ids = {place.id for place in left}
@@ -307,7 +313,7 @@ def _follow(asset: Asset, inventory: Inventory, market: Market, choices: Mapping
         (near, "goes with {}, which it is used with"),
         (choices.keys(), "goes with {}, the heaviest asset"),
     ):
-        leader = _heaviest(inventory, names, choices, ids)
+        leader = _heaviest(sizes, names, choices, ids)
         if leader:
             chosen = next(place for place in left if place.id == choices[leader].place)
             standby = _standby(asset, chosen, left, market)
@@ -321,7 +327,8 @@ def _follow(asset: Asset, inventory: Inventory, market: Market, choices: Mapping
     )
 
 
-def _heaviest(inventory: Inventory, names: Iterable[str], choices: Mapping[str, Choice], places: set[str]) -> str:
+def _heaviest(
+    sizes: Mapping[str, Quantity], names: Iterable[str], choices: Mapping[str, Choice], places: set[str]
+) -> str:
     placed = [n for n in names if n in choices and choices[n].place in places and choices[n].costs is not None]
-    weights = {asset.id: size_of(asset).value or 0.0 for asset in inventory.assets}
-    return max(sorted(placed), key=lambda name: weights.get(name, 0.0), default="")
+    return max(sorted(placed), key=lambda name: sizes[name].value or 0.0, default="")

@@ -17,7 +17,7 @@ def _lines(pair: Pair) -> list[Line]:
         # An open target is never as good as the source, not even as an open one: nobody would choose it twice.
         verdict = WEAKER
     elif target == "blocked":
-        verdict = EQUAL if source == "blocked" else STRICTER if source == "open" else EQUAL
+        verdict = STRICTER if source == "open" else EQUAL
     hint = {WEAKER: _HINT, UNKNOWN: f"the target does not tell ({how_target})"}.get(verdict, "")
     how = f"source: {how_source}; target: {how_target}"
     return [Line("public-access", "public access", source, target, verdict, hint, how, blocks=verdict == WEAKER)]

@@ -1,6 +1,7 @@
 """Country sets that residency rules may name (ISO 3166-1 alpha-2).
 
-Sources: EU members as of 2020-02-01 (europa.eu); EEA Agreement, as of 2026."""
+Sources: EU members as of 2020-02-01 (europa.eu); EEA Agreement, as of 2026, in which Regulation 2016/679
+applies."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from crossload.lab import Lab
+from crossload.lab.launch import callers_environment
 from crossload.lab.process import session_members
 from crossload.lab.table import all_servers
 
@@ -40,15 +40,11 @@ def program(request: pytest.FixtureRequest) -> list[str]:
     return [sys.executable, *PROGRAMS[request.param]]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-
-
 def run(program: list[str], home: Path, *words: str) -> tuple[int, Any, str]:
     """Exit code, the one document on stdout, stderr."""
     done = subprocess.run(
         [*program, *words, "--json", "--home", str(home)],
-        capture_output=True, text=True, check=False, timeout=60, env=environment(),
+        capture_output=True, text=True, check=False, timeout=60, env=callers_environment(),
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     return done.returncode, json.loads(done.stdout), done.stderr
@@ -62,7 +58,12 @@ def test_a_detached_lab_lets_its_pipe_end_and_every_verb_speaks_json(program: li
     words = 'exec 3>&1 4>&2; "$@" 2>&1 | cat'  # `cat` ends only when nobody holds the pipe; 3 and 4 are ours as well
     up = [*program, "up", "--only", ",".join(QUICK), "--detach", "--json", "--home", str(home)]
     done = subprocess.run(
-        ["bash", "-c", words, "bash", *up], capture_output=True, text=True, check=False, timeout=60, env=environment()
+        ["bash", "-c", words, "bash", *up],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=callers_environment(),
     )
     lines = done.stdout.splitlines()
     servers = [json.loads(line) for line in lines if line.startswith("{")]
@@ -111,7 +112,7 @@ def test_a_lab_in_the_foreground_streams_its_servers_and_ends_with_130(
 ) -> None:
     process = subprocess.Popen(
         [*program, "up", "--only", ",".join(QUICK), "--json", "--home", str(home)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(), start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=callers_environment(), start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stderr is not None
@@ -138,7 +139,12 @@ def test_a_reader_that_leaves_stops_nothing(program: list[str], home: Path) -> N
     words = 'set -o pipefail; "$@" 2>&1 | head -1'
     up = [*program, "up", "--only", ",".join(QUICK), "--detach", "--json", "--home", str(home)]
     done = subprocess.run(
-        ["bash", "-c", words, "bash", *up], capture_output=True, text=True, check=False, timeout=60, env=environment()
+        ["bash", "-c", words, "bash", *up],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=callers_environment(),
     )
     assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (0, 1, "")
     assert states(run(program, home, "status")[1])["nats"] == "up"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from crossload.lab import Lab, LabError
-from crossload.lab.launch import die_with_parent
+from crossload.lab.launch import callers_environment, die_with_parent
 from crossload.lab.ports import is_free
 from crossload.lab.process import session_members, start_ticks
 from crossload.lab.spec import Server, TcpProbe
@@ -36,16 +36,12 @@ def command(home: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "crossload.lab", *words, "--home", str(home)]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-
-
 @contextlib.contextmanager
 def foreground(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         command(home, "up", "--only", ",".join(QUICK)),
         stderr=subprocess.DEVNULL,
-        env=environment(),
+        env=callers_environment(),
         start_new_session=True,
     )
     try:
@@ -169,7 +165,9 @@ def test_a_second_supervisor_of_one_home_gives_way(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "lab")
     try:
         lab.up(["nats"], detach=True)
-        other = subprocess.run(command(lab.home, "supervise"), env=environment(), capture_output=True, check=False)
+        other = subprocess.run(
+            command(lab.home, "supervise"), env=callers_environment(), capture_output=True, check=False
+        )
         assert other.returncode == 3
         assert _state_of(lab, "nats") == "up"
     finally:

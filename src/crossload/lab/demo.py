@@ -35,7 +35,6 @@ class Demo:
         self.small = small
         self.keep_lab = keep_lab
         self.began = time.monotonic()
-        self.times: list[tuple[str, float]] = []
         self._colour = sys.stdout.isatty()
 
     # -- talk --------------------------------------------------------------------------------------------------------
@@ -45,7 +44,6 @@ class Demo:
 
     def chapter(self, title: str) -> None:
         now = time.monotonic() - self.began
-        self.times.append((title, now))
         self.say(f"\n── {title}  ({now:.0f} s)", _BOLD)
 
     def run(self, *arguments: str, expect: tuple[int, ...] = (0,), show: bool = True) -> str:

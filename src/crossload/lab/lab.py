@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from crossload.lab import control
 from crossload.lab.envfile import read_env
-from crossload.lab.launch import last_lines
+from crossload.lab.launch import callers_environment, last_lines
 from crossload.lab.process import Listener, cpu_seconds, kill_session, listeners_of, pss_bytes, session_members
 from crossload.lab.site import remove_tree
 from crossload.lab.spec import Cloud
@@ -89,15 +89,18 @@ class Lab:
         home is a folder with other people's files in it: `down(purge=True)` deletes the whole of it.
         """
         names = list(chosen(only))
-        if self._is_foreign():
+        if self.is_foreign("state.json", "lab.lock"):  # only the lock where a first start failed
             raise LabError(f"{self.home} holds files that no lab wrote; choose an empty or a new folder for the lab")
         if not self._join(names):
             self._spawn(names if only is not None else None, detach)
         return self.wait(names, on_event, wait_seconds=wait_seconds)
 
-    def _is_foreign(self) -> bool:
-        ours = (self.home / "state.json", self.home / "lab.lock")
-        return self.home.is_dir() and any(self.home.iterdir()) and not any(path.exists() for path in ours)
+    def is_foreign(self, *marks: str) -> bool:
+        """True when the home holds files, and none of `marks`, which labs leave: it must neither become a home nor be
+        deleted."""
+        return (
+            self.home.is_dir() and any(self.home.iterdir()) and not any((self.home / name).exists() for name in marks)
+        )
 
     def down(self, *, purge: bool = False) -> None:
         """Stop everything and wait until it is gone. `purge` also deletes the home and data folders outside of it."""
@@ -131,7 +134,8 @@ class Lab:
 
     def status(self) -> list[ServerStatus]:
         """Every server of the table as it is now, in start order."""
-        return [self._status(name, self._state()) for name in all_servers()]
+        state = self._state()
+        return [self._status(name, state) for name in all_servers()]
 
     def start(self, *names: str) -> list[ServerStatus]:
         """Start servers of a running lab, and what they need, and wait for them."""
@@ -140,7 +144,8 @@ class Lab:
 
     def restart(self, *names: str) -> list[ServerStatus]:
         """Stop and start servers on the same ports and folders, and wait for them."""
-        before = {name: read_state(self.home).servers.get(name, ServerRecord()).pid for name in names}
+        records = self._state().servers
+        before = {name: records.get(name, ServerRecord()).pid for name in names}
         self._tell("restart", names)
         self._until(lambda state: all(self._moved_on(state, name, pid) for name, pid in before.items()), 30.0)
         return self.wait(list(names))
@@ -238,7 +243,7 @@ class Lab:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env=callers_environment(),
             )
         # The write end of the pipe stays with us, never written: its end-of-file is how the lab learns of our death.
         deadline = time.monotonic() + 20.0

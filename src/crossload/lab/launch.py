@@ -7,6 +7,7 @@ import os
 import pwd
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def environment(own: Mapping[str, str], site: Site) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     return {**kept, **ours, **own}
+
+
+def callers_environment() -> dict[str, str]:
+    """The caller's whole environment, for our own programs: they find the modules that the caller finds."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def last_lines(log: Path, count: int = 5) -> list[str]:

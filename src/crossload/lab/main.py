@@ -46,6 +46,7 @@ FAULTS: dict[str, str] = {
 }
 
 _OK, _FAILED, _USAGE, _REFUSED, _INTERRUPTED = 0, 1, 2, 3, 130  # as docs/cli.md says of every verb
+_PROGRESS_SECONDS = 1.0
 _TOLD = frozenset({"up", "failed", "not-installed", "down"})
 
 
@@ -242,9 +243,8 @@ def _up(arguments: argparse.Namespace) -> int:
             _tell_how_to_stop(lab)
     joined = read_state(lab.home).supervised
     # TERM and HUP must end as Ctrl-C does: with the servers stopped before this process is gone.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         code = start()
         if not joined:
@@ -259,10 +259,6 @@ def _up(arguments: argparse.Namespace) -> int:
         raise _interrupted("the servers are stopped, their data stays, the same command starts them again") from None
     finally:
         lab.leave()
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _up_code(states: Sequence[ServerStatus], only: Iterable[str] | None) -> int:
@@ -280,7 +276,7 @@ def _tell_how_to_stop(lab: Lab) -> None:
 
 def _down(arguments: argparse.Namespace) -> int:
     lab = _lab(arguments)
-    if arguments.purge and lab.home.is_dir() and any(lab.home.iterdir()) and not (lab.home / "state.json").exists():
+    if arguments.purge and lab.is_foreign("state.json"):
         # `--home` of somebody's documents: what no lab ever wrote to must not be deleted as one.
         raise _Trouble(f"{lab.home} holds files and was never a lab's home", _REFUSED, "refused", "see --home")
     stopped = [server.name for server in lab.status() if server.pid is not None]
@@ -346,7 +342,7 @@ def _seed(arguments: argparse.Namespace) -> int:
     return _OK
 
 
-def _seed_progress(every_seconds: float = 1.0) -> Callable[[SeedEvent], None]:
+def _seed_progress() -> Callable[[SeedEvent], None]:
     """A line per part now and then, and one when it is full, on stderr. The seed calls it from several threads."""
     guard = threading.Lock()
     told: dict[str, float] = {}
@@ -354,7 +350,7 @@ def _seed_progress(every_seconds: float = 1.0) -> Callable[[SeedEvent], None]:
     def tell(event: SeedEvent) -> None:
         with guard:
             now = time.monotonic()
-            if event.done < event.total and now - told.get(event.part, 0.0) < every_seconds:
+            if event.done < event.total and now - told.get(event.part, 0.0) < _PROGRESS_SECONDS:
                 return
             told[event.part] = now
             _talk(f"{event.part}: {event.done} of {event.total}")

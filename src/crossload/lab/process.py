@@ -57,6 +57,12 @@ def start_ticks(pid: int) -> int | None:
     return int(fields[19])
 
 
+def scheduling(pid: int) -> str | None:
+    """The kernel's letter for what a process does (R, S, T, ...), None when there is none."""
+    fields = _stat_fields(pid)
+    return None if fields is None else fields[0]
+
+
 def is_same_process(pid: int | None, ticks: int | None) -> bool:
     """True when `pid` still is the process that was started at `ticks`."""
     return pid is not None and ticks is not None and start_ticks(pid) == ticks

@@ -25,6 +25,7 @@ DB_SECRET = "helpdesk/db"  # noqa: S105  # its name, not its value
 API_SECRET = "helpdesk/api-key"  # noqa: S105  # its name, not its value
 
 TAGS = {"app": "helpdesk", "owner": "support-team"}
+_TAG_LIST = [{"Key": key, "Value": text} for key, text in TAGS.items()]
 _NIGHTLY_JOB = {"id": "nightly-001", "kind": "answer", "question": "What is the for statement used for?"}
 
 
@@ -41,8 +42,8 @@ def seed_account(clients: Clients, home: Path, env: Mapping[str, str], workload:
         (f"queue {JOBS_QUEUE}", lambda: ensure_queue(clients, JOBS_QUEUE, [])),
         (f"table {TABLE}", lambda: ensure_table(clients, _read(workload / "orders.json"))),
         ("guardrail", lambda: ensure_guardrail(clients, definition)),
-        ("knowledge base", lambda: ensure_knowledge_base(clients, definition, DB_SECRET)),
-        ("agent", lambda: ensure_agent(clients, definition, role_arn(), KEY_ALIAS)),
+        ("knowledge base", lambda: ensure_knowledge_base(clients, definition, role_arn(), DB_SECRET)),
+        ("agent", lambda: ensure_agent(clients, definition, role_arn(), KEY_ALIAS, TAGS)),
         ("action group", lambda: ensure_action_group(clients, definition)),
     )
     tally.total = len(steps)
@@ -72,8 +73,7 @@ def ensure_secret(clients: Clients, name: str, value: str) -> bool:
             return False
         secrets.put_secret_value(SecretId=name, SecretString=value)
     except secrets.exceptions.ResourceNotFoundException:
-        tags = [{"Key": key, "Value": text} for key, text in TAGS.items()]
-        secrets.create_secret(Name=name, SecretString=value, KmsKeyId=KEY_ALIAS, Tags=tags)
+        secrets.create_secret(Name=name, SecretString=value, KmsKeyId=KEY_ALIAS, Tags=_TAG_LIST)
     return True
 
 
@@ -85,12 +85,11 @@ def ensure_role(clients: Clients) -> bool:
     except iam.exceptions.NoSuchEntityException:
         who = {"Service": ["ecs-tasks.amazonaws.com", "lambda.amazonaws.com", "bedrock.amazonaws.com"]}
         trust = _policy([{"Effect": "Allow", "Principal": who, "Action": "sts:AssumeRole"}])
-        tags = [{"Key": key, "Value": text} for key, text in TAGS.items()]
         iam.create_role(
             RoleName=ROLE,
             AssumeRolePolicyDocument=json.dumps(trust),
             Description="what the helpdesk runs as",
-            Tags=tags,
+            Tags=_TAG_LIST,
         )
         made = True
     wanted = _policy(_role_statements(clients.region))
@@ -162,7 +161,7 @@ def ensure_table(clients: Clients, orders: list[dict[str, Any]]) -> bool:
             KeySchema=[{"AttributeName": "order_id", "KeyType": "HASH"}],
             BillingMode="PAY_PER_REQUEST",
             SSESpecification={"Enabled": True, "SSEType": "KMS", "KMSMasterKeyId": KEY_ALIAS},
-            Tags=[{"Key": key, "Value": text} for key, text in TAGS.items()],
+            Tags=_TAG_LIST,
         )
         dynamodb.get_waiter("table_exists").wait(TableName=TABLE, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
     held = {

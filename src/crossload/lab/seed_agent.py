@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from crossload.lab.cloud_a import ACCOUNT
@@ -35,7 +36,7 @@ def _guardrail_id(bedrock: Any, name: str) -> str:
     return str(found[0]) if found else ""
 
 
-def ensure_knowledge_base(clients: Clients, definition: dict[str, Any], secret: str) -> bool:
+def ensure_knowledge_base(clients: Clients, definition: dict[str, Any], role: str, secret: str) -> bool:
     agents = clients.get("bedrock-agent")
     wanted = definition["knowledge_base"]
     if _knowledge_base_id(agents, wanted["name"]):
@@ -45,7 +46,7 @@ def ensure_knowledge_base(clients: Clients, definition: dict[str, Any], secret: 
     agents.create_knowledge_base(
         name=wanted["name"],
         description=wanted["description"],
-        roleArn=f"arn:aws:iam::{ACCOUNT}:role/helpdesk-app",
+        roleArn=role,
         knowledgeBaseConfiguration={
             "type": "VECTOR",
             "vectorKnowledgeBaseConfiguration": {
@@ -76,7 +77,7 @@ def _knowledge_base_id(agents: Any, name: str) -> str:
     return next((str(item["knowledgeBaseId"]) for item in listed if item["name"] == name), "")
 
 
-def ensure_agent(clients: Clients, definition: dict[str, Any], role: str, key: str) -> bool:
+def ensure_agent(clients: Clients, definition: dict[str, Any], role: str, key: str, tags: Mapping[str, str]) -> bool:
     agents = clients.get("bedrock-agent")
     generation = definition["generation"]
     wanted: dict[str, Any] = {
@@ -119,7 +120,7 @@ def ensure_agent(clients: Clients, definition: dict[str, Any], role: str, key: s
             return False
         agents.update_agent(agentId=agent, **wanted)
     else:
-        agent = agents.create_agent(**wanted, tags={"app": "helpdesk", "owner": "support-team"})["agent"]["agentId"]
+        agent = agents.create_agent(**wanted, tags=tags)["agent"]["agentId"]
     _ensure_linked(agents, agent, definition)
     agents.prepare_agent(agentId=agent)
     return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from crossload.lab.seed_clients import SeedError
@@ -19,21 +20,27 @@ _TEXT = "text/plain; charset=utf-8"
 _ATTACHMENTS = (
     (".png", "image/png"), (".pdf", "application/pdf"), (".jpg", "image/jpeg"), (".zip", "application/zip"),
 )  # fmt: skip
-_FULL = {
-    "tickets": 1000,
-    "attachments": 820,
-    "logs": 120,
-    "exports": 48,
-    "recordings": (5, 9, 14, 22, 38),
-    "parts": (64, 8),
-}
-_SMALL = {"tickets": 24, "attachments": 8, "logs": 4, "exports": 1, "recordings": (1,), "parts": (6, 5)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Amounts:
+    """How many objects of each shape; of `recordings` and the one upload in `parts` (whole, part) the MiB."""
+
+    tickets: int
+    attachments: int
+    logs: int
+    exports: int
+    recordings: tuple[int, ...]
+    parts: tuple[int, int]
+
+
+_FULL = _Amounts(tickets=1000, attachments=820, logs=120, exports=48, recordings=(5, 9, 14, 22, 38), parts=(64, 8))
+_SMALL = _Amounts(tickets=24, attachments=8, logs=4, exports=1, recordings=(1,), parts=(6, 5))
 
 
 def docs_objects(small: bool = False) -> list[SeedObject]:
     """All objects that have one version, sorted by key."""
-    counts: Mapping[str, object] = _SMALL if small else _FULL
-    listed = [*_manual(), *_generated(counts), *awkward_objects()]
+    listed = [*_manual(), *_generated(_SMALL if small else _FULL), *awkward_objects()]
     return sorted(listed, key=lambda item: item.key)
 
 
@@ -76,37 +83,29 @@ def _manual() -> Iterator[SeedObject]:
         )  # fmt: skip
 
 
-def _generated(counts: Mapping[str, object]) -> Iterator[SeedObject]:
-    def count(name: str) -> range:
-        value = counts[name]
-        return range(value if isinstance(value, int) else 0)
-
-    def sizes(name: str) -> tuple[int, ...]:
-        value = counts[name]
-        return value if isinstance(value, tuple) else ()
-
-    for number in count("tickets"):
+def _generated(amounts: _Amounts) -> Iterator[SeedObject]:
+    for number in range(amounts.tickets):
         key = f"tickets/2026/{number % 12 + 1:02}/ticket-{number:05}.json"
         yield SeedObject(
             key, "tickets", number_of(key, 400, 3 * KIB), content_type="application/json",
             metadata={"channel": ("mail", "chat", "phone")[number % 3]}, tags={"team": "support"},
         )  # fmt: skip
-    for number in count("attachments"):
+    for number in range(amounts.attachments):
         suffix, content_type = _ATTACHMENTS[number % len(_ATTACHMENTS)]
         key = f"attachments/{number % 32:02x}/scan-{number:05}{suffix}"
         yield SeedObject(key, "noise", number_of(key, 4 * KIB, 256 * KIB), content_type=content_type)
-    for number in count("logs"):
+    for number in range(amounts.logs):
         key = f"logs/service-{number % 6}/2026-{number % 12 + 1:02}-{number % 28 + 1:02}.{number:03}.jsonl"
         yield SeedObject(key, "lines", number_of(key, 60 * KIB, 300 * KIB), content_type="application/x-ndjson")
-    for number in count("exports"):
+    for number in range(amounts.exports):
         key = f"exports/orders/part-{number:04}.parquet"
         size = number_of(key, MIB, 3 * MIB)
         yield SeedObject(
             key, "noise", size, content_type="application/vnd.apache.parquet", tags={"sensitivity": "internal"}
         )
-    for number, size in enumerate(sizes("recordings")):
+    for number, size in enumerate(amounts.recordings):
         yield SeedObject(f"recordings/call-{number:03}.ogg", "noise", size * MIB, content_type="audio/ogg")
-    whole, part = sizes("parts")
+    whole, part = amounts.parts
     yield SeedObject(
         MULTIPART_KEY, "noise", whole * MIB, content_type="video/mp4", metadata={"minutes": "42"},
         tags={"team": "people"}, part_size_bytes=part * MIB,

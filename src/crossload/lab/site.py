@@ -28,9 +28,6 @@ class Site:
     def seen_by(self, name: str) -> Site:
         return replace(self, name=name)
 
-    def has(self, server: str) -> bool:
-        return server in self.ports
-
     def port(self, port_name: str, server: str | None = None) -> int:
         return self.ports[server or self.name][port_name]
 

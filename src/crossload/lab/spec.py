@@ -18,10 +18,9 @@ Cloud = Literal["a", "b", "between"]
 
 @dataclass(frozen=True, slots=True)
 class HttpProbe:
-    """Ready when GET `url` answers with a status below 500 (or one of `statuses` when given)."""
+    """Ready when GET `url` answers 200."""
 
     url: str
-    statuses: tuple[int, ...] = (200,)
 
 
 @dataclass(frozen=True, slots=True)

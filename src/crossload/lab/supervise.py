@@ -142,7 +142,6 @@ class Supervisor:
 
     def _start(self, name: str) -> None:
         row = all_servers()[name]
-        begun = time.monotonic()
         try:
             missing = row.missing()
             if missing is not None:
@@ -247,7 +246,7 @@ class Supervisor:
             if self._record(name).state == "up":
                 words = " | ".join(last_lines(self._site(name).log, 3))
                 self._set(name, ServerRecord("failed", error=f"ended by itself ({process.returncode}): {words}"))
-        with contextlib.suppress(ChildProcessError, OSError):
+        with contextlib.suppress(OSError):
             self._reap_adopted()
 
     def _reap_adopted(self) -> None:

@@ -8,8 +8,7 @@ import urllib.request
 from collections.abc import Mapping
 
 from crossload.lab.lab import Lab, LabError
-
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+from crossload.lab.loopback import direct
 
 
 def set_runtime(lab: Lab, values: Mapping[str, int | str]) -> None:
@@ -35,7 +34,7 @@ def ask(lab: Lab, method: str, road: str) -> str:
         raise LabError("envoy does not run, and makes this fault")
     request = urllib.request.Request(address + road, method=method)  # noqa: S310
     try:
-        with _direct.open(request, timeout=5) as answer:
+        with direct.open(request, timeout=5) as answer:
             text: str = answer.read().decode()
     except OSError as error:
         raise LabError(f"envoy does not answer, and makes this fault: {error}") from error

@@ -18,7 +18,7 @@ from typing import IO, Any
 from crossload.lab.faults.proof import FaultDidNotFire
 from crossload.lab.faults.stores import aws_config, forget_aws_config
 from crossload.lab.lab import Lab, LabError
-from crossload.lab.launch import last_lines
+from crossload.lab.launch import callers_environment, last_lines
 from crossload.lab.process import is_same_process
 from crossload.lab.state import read_state
 from crossload.lab.table import all_servers
@@ -209,9 +209,8 @@ def _argv(lab: Lab, server: str, port_name: str | None, megabits: float | None, 
 
 
 def _spawn(argv: Sequence[str], *, stdin: int, stdout: int | IO[bytes], stderr: IO[bytes]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     return subprocess.Popen(
-        argv, stdin=stdin, stdout=stdout, stderr=stderr, text=True, start_new_session=True, env=environment
+        argv, stdin=stdin, stdout=stdout, stderr=stderr, text=True, start_new_session=True, env=callers_environment()
     )
 
 

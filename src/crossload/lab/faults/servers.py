@@ -8,12 +8,12 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from crossload.lab.faults.proof import FaultDidNotFire
 from crossload.lab.lab import Lab, LabError
-from crossload.lab.process import PROC, session_members
+from crossload.lab.process import scheduling, session_members
 
 
 @contextmanager
@@ -30,24 +30,8 @@ def crash(lab: Lab, name: str) -> Iterator[None]:
 def outage(lab: Lab, name: str, down_seconds: float) -> Iterator[threading.Event]:
     """Take a server away for `down_seconds`; the block runs meanwhile. Yields an event that is set when it is back."""
     kill(lab, name)
-    back = threading.Event()
-    trouble: list[Exception] = []
-
-    def bring_back() -> None:
-        try:
-            start(lab, name)
-        except Exception as error:  # noqa: BLE001  # raised in the caller's thread below
-            trouble.append(error)
-        back.set()
-
-    timer = threading.Timer(down_seconds, bring_back)
-    timer.start()
-    try:
+    with _ended_after(down_seconds, lambda: start(lab, name)) as back:
         yield back
-    finally:
-        timer.join()
-    if trouble:
-        raise trouble[0]
 
 
 @contextmanager
@@ -56,23 +40,36 @@ def pause(lab: Lab, name: str, pause_seconds: float) -> Iterator[threading.Event
     session = lab.pid(name)
     signal_all(session, signal.SIGSTOP)
     deadline = time.monotonic() + 2.0
-    while any(_scheduling(pid) != "T" for pid in session_members(session)):
+    while any(scheduling(pid) not in {"T", None} for pid in session_members(session)):
         if time.monotonic() > deadline:
             signal_all(session, signal.SIGCONT)
             raise FaultDidNotFire(f"{name} did not stop")
         time.sleep(0.01)
-    going = threading.Event()
+    with _ended_after(pause_seconds, lambda: signal_all(session, signal.SIGCONT)) as going:
+        yield going
 
-    def go_on() -> None:
-        signal_all(session, signal.SIGCONT)
-        going.set()
 
-    timer = threading.Timer(pause_seconds, go_on)
+@contextmanager
+def _ended_after(seconds: float, end: Callable[[], None]) -> Iterator[threading.Event]:
+    """Call `end` when `seconds` are over; the block runs meanwhile. Yields an event that is set when it has run."""
+    ended = threading.Event()
+    trouble: list[Exception] = []
+
+    def run() -> None:
+        try:
+            end()
+        except Exception as error:  # noqa: BLE001  # raised in the caller's thread below
+            trouble.append(error)
+        ended.set()
+
+    timer = threading.Timer(seconds, run)
     timer.start()
     try:
-        yield going
+        yield ended
     finally:
         timer.join()
+    if trouble:
+        raise trouble[0]
 
 
 def kill(lab: Lab, name: str) -> None:
@@ -99,10 +96,3 @@ def signal_all(session: int, number: signal.Signals) -> None:
     for pid in session_members(session):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-def _scheduling(pid: int) -> str:
-    try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "T"

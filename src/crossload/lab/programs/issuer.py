@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import hmac
 import json
 import secrets
@@ -43,9 +44,7 @@ class Issuer:
         self._key = _load_or_make(folder / "key.pem")
         public = self._key.public_key()
         der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        digest = hashes.Hash(hashes.SHA256())
-        digest.update(der)
-        self._key_id = base64url(digest.finalize())[:16]
+        self._key_id = base64url(hashlib.sha256(der).digest())[:16]
         numbers = public.public_numbers()
         self.jwks: dict[str, Any] = {
             "keys": [

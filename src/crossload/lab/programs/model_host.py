@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
@@ -31,14 +30,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from crossload.lab.launch import die_with_parent
+from crossload.lab.loopback import direct
 from crossload.lab.programs.serving import JsonHandler, serve
 from crossload.lab.site import write_private
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHUNK_BYTES = 1024 * 1024
 _START_SECONDS_MAX = 60.0
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 class Refused(Exception):
@@ -78,7 +77,7 @@ class Store:
         request = urllib.request.Request(road, headers={"Authorization": f"Bearer {self._token()}"})  # noqa: S310
         digest, size_bytes = hashlib.sha256(), 0
         try:
-            with _direct.open(request, timeout=60) as answer, target.open("wb") as out:
+            with direct.open(request, timeout=60) as answer, target.open("wb") as out:
                 while chunk := answer.read(_CHUNK_BYTES):
                     out.write(chunk)
                     digest.update(chunk)
@@ -99,7 +98,7 @@ class Store:
             }
         )
         try:
-            with _direct.open(self._issuer + "/token", data=form.encode(), timeout=10) as answer:
+            with direct.open(self._issuer + "/token", data=form.encode(), timeout=10) as answer:
                 token: str = json.load(answer)["access_token"]
                 return token
         except (OSError, ValueError, KeyError) as error:
@@ -209,20 +208,13 @@ class ModelHost:
         return self._child is not None and self._child.poll() is None
 
     def _serve(self, deployment: Deployment) -> None:
-        parent = os.getpid()
-
-        def die_with_parent() -> None:
-            _prctl(1, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(1)
-
         argv = [
             sys.executable, "-m", "crossload.lab.programs.llm", "--port", str(self._port),
             "--model", str(self._model_path(deployment.sha256)), "--alias", deployment.name,
             "--key-file", str(self._key_file),
         ]  # fmt: skip
         self._child = _in_main_thread(
-            lambda: subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+            lambda: subprocess.Popen(argv, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent(os.getpid()))
         )
         deadline = time.monotonic() + _START_SECONDS_MAX
         while not _healthy(self._port):
@@ -288,7 +280,7 @@ _in_main_thread = _main_thread.run
 
 def _healthy(port: int) -> bool:
     try:
-        with _direct.open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+        with direct.open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
             return answer.status == HTTPStatus.OK
     except (OSError, ValueError):
         return False

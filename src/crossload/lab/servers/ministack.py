@@ -10,12 +10,14 @@ from typing import Any
 
 from crossload.lab.cloud_a import ACCOUNT, PROFILES, REGION, Profile, access_keys, aws_exports, write_aws_files
 from crossload.lab.cloud_b import AUDIENCE, issuer_url
+from crossload.lab.loopback import direct
 from crossload.lab.probe import is_ready
 from crossload.lab.site import Site, write_private
 from crossload.lab.spec import HttpProbe, Server
 
 CANARY_MODEL = "amazon.nova-lite-v1:0"
 WEB_ROLE = "lab-a-mover"
+_WEB_ROLE_ARN = f"arn:aws:iam::{ACCOUNT}:role/lab/{WEB_ROLE}"
 _FORMAT = 2
 _CREATED = "2026-01-01T00:00:00Z"
 
@@ -76,7 +78,7 @@ def _web_role(site: Site) -> dict[str, Any]:
     }
     return {
         "RoleName": WEB_ROLE,
-        "Arn": f"arn:aws:iam::{ACCOUNT}:role/lab/{WEB_ROLE}",
+        "Arn": _WEB_ROLE_ARN,
         "RoleId": "AROACROSSLOADLAB0000",
         "CreateDate": _CREATED,
         "Path": "/lab/",
@@ -165,7 +167,7 @@ def _settle(site: Site) -> None:
 def _post(url: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
     sent = {"Content-Type": "application/json", **headers}
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=sent)  # noqa: S310
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
+    with direct.open(request, timeout=30) as answer:
         reply: dict[str, Any] = json.load(answer)
         return reply
 
@@ -182,7 +184,7 @@ SERVER = Server(
     env=_env,
     exports=lambda site: {
         **aws_exports(site),
-        "CROSSLOAD_LAB_AWS_WEB_ROLE": f"arn:aws:iam::{ACCOUNT}:role/lab/{WEB_ROLE}",
+        "CROSSLOAD_LAB_AWS_WEB_ROLE": _WEB_ROLE_ARN,
     },
     prep=_prep,
     settle=_settle,

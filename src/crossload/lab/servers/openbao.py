@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossload.lab.cloud_b import AUDIENCE, issuer_url
+from crossload.lab.loopback import direct
 from crossload.lab.site import Site
 from crossload.lab.spec import HttpProbe, Server, inside
 
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _READ, _WRITE = ["read", "list"], ["create", "read", "update", "delete", "list"]
 # Path -> what may be done there. "stranger" can sign in and do nothing.
 _RIGHTS: Mapping[str, Mapping[str, list[str]]] = {
@@ -70,7 +70,7 @@ class _Caller:
         sent = {"X-Vault-Token": self._token}
         request = urllib.request.Request(self._base + path, data=data, method=method, headers=sent)  # noqa: S310
         try:
-            with _direct.open(request, timeout=10) as answer:
+            with direct.open(request, timeout=10) as answer:
                 raw = answer.read()
         except urllib.error.HTTPError as error:
             with error:

@@ -60,6 +60,5 @@ SERVER = Server(
     # Go gives memory back late; a laptop with two clouds on it wants it early.
     env=lambda _site: {"GOMEMLIMIT": "256MiB", "GOGC": "50"},
     prep=_prep,
-    grace_seconds=2.0,
     proves="objects, versions, tags, multipart, per-bucket rights, clock skew refused",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import threading
 import time
 import zlib
@@ -14,15 +15,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from gateway_clients import ADMIN_TOKEN, CLIENT_KEY, MIRROR_KEY
 
 from crossload.engines.gateway.config import parse_config
 from crossload.engines.gateway.control import GatewayControl
+from crossload.engines.gateway.keys import signing_pair
 from crossload.engines.gateway.server import Gateway, serve
-
-CLIENT_KEY = "cl_test-key-0123456789abcdef"
-MIRROR_KEY = "cl_mirror-key-0123456789abcdef"
-ADMIN_TOKEN = "admin-token-0123456789abcdef"
 
 
 def frame(event_type: str, payload: dict[str, Any], message_type: str = "event") -> bytes:
@@ -313,3 +317,19 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def bedrock_client() -> Any:
+    """Building a client of this SDK takes long: one factory that reuses the loaded model."""
+    session = boto3.Session()
+
+    def make(url: str, key: str = CLIENT_KEY, timeout_seconds: float = 20) -> Any:
+        key_id, secret = signing_pair(key)
+        return session.client(
+            "bedrock-runtime", endpoint_url=url, region_name="eu-west-1", aws_access_key_id=key_id,
+            aws_secret_access_key=secret,
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=timeout_seconds),
+        )  # fmt: skip
+
+    return make

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from gateway_clients import CLIENT_KEY
 
 from crossload.engines.gateway.client import GatewayClient
 from crossload.engines.gateway.config import ConfigInvalid, parse_config
@@ -179,7 +180,7 @@ def test_configuration_names_every_problem_at_once(tmp_path: Path) -> None:
 def test_client_speaks_all_of_a_request_and_translates_errors(stub: Any, gateway: Any) -> None:
     host = stub()
     running_gateway = gateway(host.url, "chat", host.url, "chat")
-    client = GatewayClient(running_gateway.url, "cl_test-key-0123456789abcdef", "answer")
+    client = GatewayClient(running_gateway.url, CLIENT_KEY, "answer")
     schema = {"type": "object"}
     request = ChatRequest.ask(
         "hi", system="s", max_tokens=3, temperature=0, seed=1, response_schema=schema, cache=False,
@@ -210,7 +211,7 @@ def test_parameters_of_an_arm_are_added_but_never_override(stub: Any, gateway: A
     settings["backends"][0]["parameters"] = {"cache_prompt": False, "temperature": 0}
     again = type(running_gateway)(settings, tmp_path)
     body = {"model": "answer", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.9}
-    headers = {"authorization": "Bearer cl_test-key-0123456789abcdef"}
+    headers = {"authorization": f"Bearer {CLIENT_KEY}"}
     httpx.post(f"{again.url}/v1/chat/completions", json=body, headers=headers, trust_env=False)
     again.close()
     assert host.requests[0].json["cache_prompt"] is False

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway_clients import CLIENT_KEY
 
 from crossload.engines.gateway.client import GatewayClient
 from crossload.engines.gateway.control import backend_settings, new_key, write_config
@@ -17,11 +18,10 @@ from crossload.ports.models import ChatRequest, Endpoint, Message, ToolCall, Too
 from crossload.ports.provider import Settings
 from crossload.providers.aws.models import open_models, signing_credentials
 
-KEY = "cl_test-key-0123456789abcdef"
 TOOL = ToolSpec("order_status", "d", {"type": "object"})
 
 
-def settings(home: Path, url: str, key: str = KEY) -> Settings:
+def settings(home: Path, url: str, key: str = CLIENT_KEY) -> Settings:
     """A place as people write it: config and credentials file with a profile, named by reference."""
     key_id, secret = signing_pair(key)
     home.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def test_a_gateway_signs_upstream_with_the_providers_own_chain(stub: Any, gatewa
     endpoint = open_models(place).endpoint()
     assert endpoint.credentials["credentials_file"] == "env:HERE_CREDENTIALS"  # a reference, not a value
     found = signing_credentials(endpoint.credentials, place.environment)
-    assert found["access_key_id"] == signing_pair(KEY)[0]
+    assert found["access_key_id"] == signing_pair(CLIENT_KEY)[0]
     assert found["expires_at"] is None
     outer_home = tmp_path / "outer"
     value = {
@@ -118,4 +118,4 @@ def test_a_gateway_signs_upstream_with_the_providers_own_chain(stub: Any, gatewa
     outer.close()
     assert (reply.text, reply.arm, reply.input_tokens) == ("Hello, wörld 🙂", "source", 11)
     assert host.requests[0].json["max_tokens"] == 5
-    assert signing_pair(KEY)[1] not in (outer_home / "gateway.json").read_text()
+    assert signing_pair(CLIENT_KEY)[1] not in (outer_home / "gateway.json").read_text()

@@ -5,41 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import boto3
-import httpx
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+from gateway_clients import MIRROR_KEY, http
 
-from crossload.engines.gateway.keys import signing_pair
-
-CLIENT_KEY = "cl_test-key-0123456789abcdef"
-MIRROR_KEY = "cl_mirror-key-0123456789abcdef"
 WIRES = ("chat", "converse")
 TOOL = {"type": "object", "properties": {"order": {"type": "string"}}, "required": ["order"]}
 CALL = ("order_status", '{"order": "A-7"}')
-
-
-@pytest.fixture(scope="session")
-def bedrock_client() -> Any:
-    """Building a client of this SDK takes long: one factory that reuses the loaded model."""
-    session = boto3.Session()
-
-    def make(url: str, key: str = CLIENT_KEY) -> Any:
-        key_id, secret = signing_pair(key)
-        return session.client(
-            "bedrock-runtime", endpoint_url=url, region_name="eu-west-1", aws_access_key_id=key_id,
-            aws_secret_access_key=secret, config=Config(retries={"total_max_attempts": 1}, read_timeout=20),
-        )  # fmt: skip
-
-    return make
-
-
-def http(url: str, key: str = CLIENT_KEY) -> httpx.Client:
-    return httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=20, trust_env=False)
 
 
 def chat_body(**more: Any) -> dict[str, Any]:

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import boto3
 import httpx
 import pytest
-from botocore.config import Config
+from gateway_clients import MIRROR_KEY
 
 from crossload.engines.gateway.client import GatewayClient
-from crossload.engines.gateway.keys import signing_pair
 from crossload.engines.traffic.judge import judge_mirror
 from crossload.engines.traffic.mirror import MirrorPlan, mirror
 from crossload.engines.traffic.record import JudgeSettings
@@ -29,8 +27,6 @@ from crossload.ports.models import ChatRequest
 from crossload.ports.provider import Settings
 from crossload.providers.openai.models import open_models
 
-CLIENT_KEY = "cl_test-key-0123456789abcdef"
-MIRROR_KEY = "cl_mirror-key-0123456789abcdef"
 HOST_KEY = "llama-key-0123456789abcdef"
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 12}}, "required": ["city"],
           "additionalProperties": False}  # fmt: skip
@@ -82,26 +78,23 @@ def doors(llama: Llama, gateway: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return gateway(url, "chat", url, "chat")
 
 
-def sdk(url: str) -> Any:
-    key_id, secret = signing_pair(CLIENT_KEY)
-    return boto3.client(
-        "bedrock-runtime", endpoint_url=url, region_name="eu-west-1", aws_access_key_id=key_id,
-        aws_secret_access_key=secret, config=Config(retries={"total_max_attempts": 1}),
-    )  # fmt: skip
+@pytest.fixture
+def sdk(doors: Any, bedrock_client: Any) -> Any:
+    """AWS's own client of the gateway; a model on a busy machine takes its time."""
+    return bedrock_client(doors.url, timeout_seconds=60)
 
 
-def test_official_sdk_talks_to_llama_through_the_gateway(doors: Any) -> None:
-    client = sdk(doors.url)
+def test_official_sdk_talks_to_llama_through_the_gateway(sdk: Any) -> None:
     ask = {
         "modelId": "vendor.model-v1:0",
         "messages": [{"role": "user", "content": [{"text": "Say hello."}]}],
         "inferenceConfig": {"maxTokens": 8, "temperature": 0},
     }
-    answer = client.converse(**ask)
+    answer = sdk.converse(**ask)
     text = answer["output"]["message"]["content"][0]["text"]
     assert text.strip()
     assert answer["usage"]["outputTokens"] <= 8
-    events = list(client.converse_stream(**ask)["stream"])
+    events = list(sdk.converse_stream(**ask)["stream"])
     streamed = "".join(event["contentBlockDelta"]["delta"]["text"] for event in events if "contentBlockDelta" in event)
     assert streamed == text
     usage = next(event["metadata"]["usage"] for event in events if "metadata" in event)
@@ -111,8 +104,8 @@ def test_official_sdk_talks_to_llama_through_the_gateway(doors: Any) -> None:
     )
 
 
-def test_schema_decoding_through_the_converse_door(doors: Any) -> None:
-    answer = sdk(doors.url).converse(
+def test_schema_decoding_through_the_converse_door(sdk: Any) -> None:
+    answer = sdk.converse(
         modelId="m",
         messages=[{"role": "user", "content": [{"text": "Which city is the capital of France?"}]}],
         inferenceConfig={"maxTokens": 32, "temperature": 0},

@@ -15,24 +15,18 @@ from typing import Any
 
 import httpx
 import pytest
+from gateway_clients import CLIENT_KEY, MIRROR_KEY, http
 
 from crossload.engines.gateway.control import GatewayControl
 from crossload.ports.errors import Invalid, NotSignedIn, PreconditionFailed
 
-CLIENT_KEY = "cl_test-key-0123456789abcdef"
-MIRROR_KEY = "cl_mirror-key-0123456789abcdef"
 BODY = {"model": "answer", "messages": [{"role": "user", "content": "secret-prompt-text"}]}
 PATH = "/v1/chat/completions"
 
 
-def http(url: str, key: str = CLIENT_KEY) -> httpx.Client:
-    return httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=20, trust_env=False)
-
-
-def closed_port() -> str:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{one.getsockname()[1]}"
+@pytest.fixture
+def dead_host(dead_port: int) -> str:
+    return f"http://127.0.0.1:{dead_port}"
 
 
 def test_weights_split_traffic_and_sessions_stick(stub: Any, gateway: Any) -> None:
@@ -105,9 +99,9 @@ def test_only_a_trusted_key_may_choose_the_arm(stub: Any, gateway: Any) -> None:
     assert running.control.metrics()["arms"]["target"]["pinned"] == 1
 
 
-def test_a_dead_target_falls_back_to_the_source_and_says_so(stub: Any, gateway: Any) -> None:
+def test_a_dead_target_falls_back_to_the_source_and_says_so(stub: Any, gateway: Any, dead_host: str) -> None:
     source = stub()
-    running = gateway(source.url, "chat", closed_port(), "converse", weights={"source": 0, "target": 100})
+    running = gateway(source.url, "chat", dead_host, "converse", weights={"source": 0, "target": 100})
     with http(running.url) as client:
         answer = client.post(PATH, json=BODY)
         assert answer.status_code == 200
@@ -120,9 +114,9 @@ def test_a_dead_target_falls_back_to_the_source_and_says_so(stub: Any, gateway: 
     assert [row["failed_over_from"] for row in running.log_rows(2)] == ["target", "target"]
 
 
-def test_a_dead_source_does_not_fall_forward_by_default(stub: Any, gateway: Any) -> None:
+def test_a_dead_source_does_not_fall_forward_by_default(stub: Any, gateway: Any, dead_host: str) -> None:
     target = stub()
-    running = gateway(closed_port(), "chat", target.url, "chat")
+    running = gateway(dead_host, "chat", target.url, "chat")
     with http(running.url) as client:
         answer = client.post(PATH, json=BODY)
     assert answer.status_code == 503
@@ -341,7 +335,7 @@ def answer_once(connection: socket.socket, name: str) -> None:
 
 
 @pytest.mark.parametrize("dies_again", [False, True])
-def test_a_stale_connection_is_tried_again_once(gateway: Any, dies_again: bool) -> None:
+def test_a_stale_connection_is_tried_again_once(gateway: Any, dead_host: str, dies_again: bool) -> None:
     """The host hangs up on a kept connection just as it is used: the next try is on a fresh one, and only once."""
 
     def host(listener: socket.socket) -> None:
@@ -357,7 +351,7 @@ def test_a_stale_connection_is_tried_again_once(gateway: Any, dies_again: bool) 
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread = threading.Thread(target=host, args=(listener,), daemon=True)
         thread.start()
-        running = gateway(url, "chat", closed_port(), "chat")
+        running = gateway(url, "chat", dead_host, "chat")
         with http(running.url) as client:
             assert client.post(PATH, json=BODY).json()["id"] == "first"
             answer = client.post(PATH, json=BODY)

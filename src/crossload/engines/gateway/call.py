@@ -48,7 +48,6 @@ class Call:
         self._stale_retried = False
         self._slow = False
         self._failed_over = ""
-        self._status = 0
         self.arm = routed.arm
         self.over = False
         self.started = time.monotonic()
@@ -83,13 +82,10 @@ class Call:
         connection.send(self._head, self._body, self)
 
     def unreachable(self, message: str, code: str = "unavailable") -> None:
-        self._connection = None
         self._give_up(code, message)
 
     def head(self, status: int, headers: dict[str, str]) -> None:
-        self._status = status
         if status in _UNREACHABLE and self._other_arm():
-            self._hang_up()
             self._give_up("unavailable", f"the model host answered HTTP {status}")
             return
         self._exchange.head(status, headers)
@@ -105,13 +101,11 @@ class Call:
         try:
             out = self._exchange.data(data)
         except Exception as error:  # noqa: BLE001 - as above
-            self._hang_up()
             self._give_up("internal", f"the gateway failed ({type(error).__name__})", may_turn=False)
             return
         if out:
             self._client.chunk(out)
         elif not self._exchange.streaming and self._bytes > self._gateway.response_bytes_max:
-            self._hang_up()
             self._give_up("bad_upstream", "the model host's answer is too long")
 
     def ended(self) -> None:
@@ -154,14 +148,12 @@ class Call:
         """Called a few times a second."""
         limits = self._gateway.timeouts
         if now - self.started > limits.total_seconds:
-            self._hang_up()
             self._give_up("timeout", "the answer took too long", may_turn=False)
         elif self._first is None and now - self._last > limits.first_byte_seconds:
-            self._hang_up()
             self._give_up("timeout", "the model host did not begin to answer in time")
         elif self._first is not None and now - self._last > limits.between_bytes_seconds:
-            self._hang_up()
             if self._slow:
+                self._hang_up()
                 # It is the client that does not read: nothing can be told to it any more.
                 self._over(499)
                 self._client.break_stream()
@@ -183,6 +175,7 @@ class Call:
         return other if self._gateway.fallback in (other, "both") else ""
 
     def _give_up(self, code: str, message: str, may_turn: bool = True) -> None:
+        self._hang_up()
         if self.over:
             return
         other = self._other_arm() if may_turn else ""
@@ -197,11 +190,10 @@ class Call:
             self._answer(error_answer(self._exchange.door, code, message))
             return
         told = self._exchange.cut(code, message)
+        self._over(200, code)
         if told is None:
-            self._over(200, code)
             self._client.break_stream()
         else:
-            self._over(200, code)
             self._client.end_stream(told)
 
     def _answer(self, answer: Answer) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import crossload
 from crossload.engines.gateway.config import parse_config, read_config
+from crossload.estate.whole import write_whole
 from crossload.ports.errors import CrossloadError, Invalid, NotSignedIn, PreconditionFailed, Unavailable
 from crossload.ports.models import Endpoint
 
@@ -121,9 +122,7 @@ def write_config(path: Path, settings: Mapping[str, Any]) -> bool:
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, text)
     return True
 
 
@@ -215,9 +214,7 @@ def _record(workspace: Path) -> dict[str, Any] | None:
 
 
 def _write_record(workspace: Path, record: Mapping[str, Any]) -> None:
-    draft = workspace / f".{RECORD}.tmp"
-    draft.write_text(json.dumps(record), encoding="utf-8")
-    draft.replace(workspace / RECORD)
+    write_whole(workspace / RECORD, json.dumps(record))
 
 
 def _start_ticks(pid: int) -> int | None:

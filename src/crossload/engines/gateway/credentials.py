@@ -20,10 +20,6 @@ class Signer:
         self._fetch = fetch
         self._value: SigningCredentials | str = fetch()
 
-    @property
-    def renewable(self) -> bool:
-        return not isinstance(self._value, str) and self._value.expires_at is not None
-
     def due(self, now: float) -> bool:
         value = self._value
         return not isinstance(value, str) and value.expires_at is not None and now > (

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from crossload.engines.gateway import wire as wires
 from crossload.engines.gateway.errors import CODES, GatewayError, from_status
-from crossload.engines.gateway.ir import Event, Failure, Loss, Outgoing, Request, Stop, Usage, collect
+from crossload.engines.gateway.ir import HUNG_UP, Event, Failure, Loss, Outgoing, Request, Stop, Usage, collect
 from crossload.engines.gateway.wire import Wire
 
 TAIL_BYTES = 4096
@@ -129,7 +129,7 @@ class Exchange:
             return b""
         last = self._encoder.end(elapsed_seconds)
         if self.stop is None and self.failure is None:
-            self.failure = Failure("bad_upstream", "the model host hung up before the answer ended")
+            self.failure = HUNG_UP
         return last
 
     def cut(self, code: str, message: str) -> bytes | None:

@@ -6,7 +6,7 @@ Stop Usage?`, or `Failure` at any point after which nothing follows."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
@@ -90,9 +90,6 @@ class Request:
     extras: Mapping[str, Any] = field(default_factory=dict)
     input_losses: tuple[Loss, ...] = ()
 
-    def as_stream(self, stream: bool) -> Request:
-        return self if self.stream == stream else replace(self, stream=stream)
-
 
 class Outgoing(NamedTuple):
     """What to send upstream: path (already percent-encoded), body, and what could not be said."""
@@ -150,6 +147,9 @@ class Failure(NamedTuple):
     message: str
 
 
+# An encoder says it to the client and the meter notes it: without it a cut answer would look like a finished one.
+HUNG_UP = Failure("bad_upstream", "the model host hung up before the answer ended")
+
 Event = Start | Text | Think | CallStart | CallArgs | Stop | Usage | Failure
 
 
@@ -162,7 +162,6 @@ class Collected:
     calls: list[CallPart] = field(default_factory=list[CallPart])
     stop: Stop | None = None
     usage: Usage | None = None
-    failure: Failure | None = None
 
 
 def collect(events: list[Event]) -> Collected:
@@ -184,8 +183,6 @@ def collect(events: list[Event]) -> Collected:
             out.stop = event
         elif isinstance(event, Usage):
             out.usage = event
-        elif isinstance(event, Failure):
-            out.failure = event
     out.text = "".join(text)
     out.thinking = "".join(thinking)
     out.calls = [CallPart(one[0], one[1], "".join(one[2])) for _, one in sorted(calls.items())]

@@ -64,7 +64,7 @@ class ClientConnection(asyncio.Protocol):
         self._busy = False
         self._keep_alive = True
         self._chunked = True
-        self._refused = ""
+        self._refused: tuple[str, str] | None = None  # code and message of what cannot be read
         self._deaf = False
         self._bodyless = False
         self._paused = False
@@ -178,7 +178,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, code: str, message: str) -> None:
         if not self._refused:
-            self._refused = f"{code}\n{message}"
+            self._refused = (code, message)
 
     def _next(self) -> None:
         """Work on the next whole request, in the order they came; what cannot be read is answered last."""
@@ -196,7 +196,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._refused:
             self._busy = True
             self._keep_alive = False
-            code, _, message = self._refused.partition("\n")
+            code, message = self._refused
             self._handler.refuse(self, self._url.decode("latin-1"), code, message)
 
     # ---- answers
@@ -235,9 +235,8 @@ class ClientConnection(asyncio.Protocol):
         self.watcher = None
         self._transport.abort()
 
-    def timed_out(self, now: float) -> None:
+    def timed_out(self) -> None:
         """The deadline has passed: answer a half-sent request, close a quiet connection."""
-        del now
         if self._reading_headers or self._url or self._body:
             self._refuse("request_timeout", "the request did not arrive in time")
             self._next()

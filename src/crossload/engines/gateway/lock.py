@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossload.engines.gateway.gguf import GgufInfo
+from crossload.estate.whole import write_whole
 from crossload.ports.errors import Invalid
 
 VERSION = 1
@@ -106,9 +107,7 @@ def parse_lock(text: str) -> tuple[ModelLock, ...]:
 def write_lock(path: Path, models: Sequence[ModelLock]) -> None:
     text = render_lock(models)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, text)
 
 
 def read_lock(path: Path) -> tuple[ModelLock, ...]:

@@ -140,12 +140,12 @@ class Meter:
         self.arms: dict[str, ArmMeter] = {"source": ArmMeter(), "target": ArmMeter()}
         self.refused: Counter[str] = Counter()  # requests that never reached an arm, by error code
         self.log = RequestLog(log_path)
-        self.active = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, active: int) -> dict[str, Any]:
+        """`active`: requests that are being answered now."""
         return {
             "started_at": self.started_at,
-            "active": self.active,
+            "active": active,
             "refused": dict(self.refused),
             "log_rows_dropped": self.log.dropped,
             "log_rows_written": self.log.written,

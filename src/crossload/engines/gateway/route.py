@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from crossload.estate.whole import write_whole
+
 SOURCE = "source"
 TARGET = "target"
 ARMS = (SOURCE, TARGET)
@@ -95,12 +97,7 @@ def write_state(path: Path, state: State) -> None:
         "port": state.port,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_whole(path, json.dumps(value), durable=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -36,6 +36,7 @@ from crossload.engines.gateway.route import (
     with_weights,
     write_state,
 )
+from crossload.estate.whole import write_whole
 
 _SWEEP_SECONDS = 0.25
 _DRAIN_SECONDS = 10.0
@@ -89,9 +90,7 @@ class Gateway:
         host = f"[{config.host}]" if ":" in config.host else config.host
         self.url = f"http://{host}:{port}"
         port_file = config.path(config.port_file)
-        draft = port_file.with_name(f".{port_file.name}.tmp")
-        draft.write_text(f"{port}\n", encoding="utf-8")
-        draft.replace(port_file)
+        write_whole(port_file, f"{port}\n")
         self._sweeper = loop.create_task(self._sweep())
 
     async def stop(self) -> None:
@@ -118,7 +117,7 @@ class Gateway:
                 call.check(now)
             for client in list(self._clients):
                 if now > client.deadline:
-                    client.timed_out(now)
+                    client.timed_out()
             for arm in self.arms.values():
                 if arm.signer.due(time.time()):
                     await asyncio.to_thread(self._renew, arm)
@@ -138,14 +137,14 @@ class Gateway:
     def closed(self, client: ClientConnection) -> None:
         self._clients.discard(client)
 
-    def refuse(self, client: ClientConnection, target: str, code: str, message: str) -> None:
+    def refuse(self, client: ClientConnection, target: str, code: str, message: str, param: str | None = None) -> None:
         self.meter.refused[code] += 1
-        answer = error_answer(self._doors["converse" if target.startswith("/model/") else "chat"], code, message)
+        door = self._doors["converse" if target.startswith("/model/") else "chat"]
+        answer = error_answer(door, code, message, param)
         client.send(answer.status, answer.headers, answer.body)
 
     def handle(self, client: ClientConnection, request: Received) -> None:
         path = request.target.partition("?")[0]
-        door = self._doors["converse" if path.startswith("/model/") else "chat"]
         try:
             if path.startswith("/admin/"):
                 self._admin(client, request, path)
@@ -156,13 +155,9 @@ class Gateway:
             else:
                 self._chat(client, request, path)
         except GatewayError as error:
-            self.meter.refused[error.code] += 1
-            answer = error_answer(door, error.code, error.message, error.param)
-            client.send(answer.status, answer.headers, answer.body)
+            self.refuse(client, path, error.code, error.message, error.param)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not leave a client without an answer
-            self.meter.refused["internal"] += 1
-            answer = error_answer(door, "internal", f"the gateway failed ({type(error).__name__})")
-            client.send(answer.status, answer.headers, answer.body)
+            self.refuse(client, path, "internal", f"the gateway failed ({type(error).__name__})")
 
     # ---- doors
 
@@ -182,18 +177,14 @@ class Gateway:
         exchange = Exchange(door, parsed, request.body, answer_id)
         call = Call(exchange, client, self._route(request, owner), self.arms, self)
         self._calls.add(call)
-        self.meter.active = len(self._calls)
         call.begin()
 
     def _route(self, request: Received, owner: Client) -> Routed:
         table = self.state.table
         wanted = request.headers.get("x-crossload-arm", "")
         session = request.headers.get("x-session-id", "")
-        hashed = ""
-        point = random_point()
-        if session:
-            point = session_point(self.state.salt, session)
-            hashed = f"{int(point * 2**53):014x}"
+        point = session_point(self.state.salt, session) if session else random_point()
+        hashed = f"{int(point * 2**53):014x}" if session else ""
         if wanted:
             if wanted not in ARMS:
                 raise GatewayError("invalid", "x-crossload-arm must be source or target")
@@ -217,7 +208,6 @@ class Gateway:
     def finished(self, call: Call, row: dict[str, Any], usage: Usage | None) -> None:
         self._calls.discard(call)
         meter = self.meter.arms[call.arm]
-        self.meter.active = len(self._calls)
         meter.requests += 1
         meter.pinned += row["pinned"]
         meter.statuses[str(row["status"])] += 1
@@ -243,7 +233,7 @@ class Gateway:
         if not hmac.compare_digest(sent, self._admin_token.encode()):
             raise GatewayError("not_signed_in", "the admin token is wrong or missing")
         if path == "/admin/metrics" and request.method == "GET":
-            client.send(200, _JSON, orjson.dumps(self.meter.to_json()))
+            client.send(200, _JSON, orjson.dumps(self.meter.to_json(len(self._calls))))
         elif path == "/admin/routes" and request.method in ("GET", "PUT"):
             if request.method == "PUT":
                 self._set_weights(request.body)

@@ -62,10 +62,6 @@ class Bet:
     def wealth(self) -> float:
         return math.exp(min(self.log_wealth, 700.0))
 
-    @property
-    def mean(self) -> float | None:
-        return self.total / self.count if self.count else None
-
     def to_json(self) -> dict[str, Any]:
         return {
             "guess": self.guess, "spread": self.spread, "count": self.count, "total": self.total,

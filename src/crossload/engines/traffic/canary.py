@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -143,4 +143,4 @@ def _finish(judge: CanaryJudge, rows: Sequence[CanaryRow], context: Mapping[str,
 
 
 def _with(record: DecisionRecord, verdict: str, reasons: list[str]) -> DecisionRecord:
-    return DecisionRecord.from_json({**record.to_json(), "verdict": verdict, "reasons": reasons})
+    return replace(record, verdict=verdict, reasons=tuple(reasons))

@@ -50,11 +50,13 @@ class MetricBets:
         self.worse = Bet(guess=0.1)
         self.fine = Bet(guess=margin if margin > 0 else 0.02)
         self.difference = 0.0
-        self.count = 0
+
+    @property
+    def count(self) -> int:
+        return self.worse.count
 
     def pair(self, difference: float, low: float, high: float) -> None:
         """A difference target - source in [low, high]; positive is worse."""
-        self.count += 1
         self.difference += difference
         self.worse.update(difference - self.margin, low - self.margin)
         self.fine.update(self.margin - difference, self.margin - high)
@@ -297,7 +299,6 @@ class CanaryJudge(_Judge):
         value = (on_target - share) * (badness - centre)
         high = max((1 - share) * (1 - centre), share * centre)
         low = -max((1 - share) * centre, share * (1 - centre))
-        bet.count += 1
         bet.difference += value / scale
         bet.worse.update(value - scale * bet.margin, low - scale * bet.margin - 1e-9)
         bet.fine.update(scale * bet.margin - value, scale * bet.margin - high - 1e-9)

@@ -11,7 +11,6 @@ ROLL_BACK = "roll-back"
 HOLD = "hold"
 ENGINE = "traffic/1"
 METRICS = ("errors", "latency", "agreement")
-MEASURES = ("latency_p95", "error_rate", "answer_agreement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +25,8 @@ class Margins:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A hard limit on the target itself, never averaged away. `measure` is one of MEASURES; beyond `at` traffic goes
-    back. It speaks once `requests_min` target requests are in."""
+    """A hard limit on the target itself, never averaged away. `measure` is latency_p95 | error_rate | answer_agreement;
+    beyond `at` traffic goes back. It speaks once `requests_min` target requests are in."""
 
     measure: str
     direction: str  # lower | higher is better
@@ -57,7 +56,7 @@ class JudgeSettings:
 
     def to_json(self) -> dict[str, Any]:
         value = asdict(self)
-        value["limits"] = [asdict(limit) for limit in self.limits]
+        value["limits"] = list(value["limits"])
         return value
 
     @classmethod

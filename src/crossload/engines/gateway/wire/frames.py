@@ -76,11 +76,6 @@ class EventStreamReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of a frame that has not ended; more than 0 at the end of a stream means that it was cut."""
-        return len(self._buffer)
-
     def feed(self, data: bytes) -> list[Frame]:
         buffer = self._buffer
         buffer += data

@@ -21,6 +21,7 @@ from crossload.engines.gateway.ir import (
     Tool,
     Turn,
 )
+from crossload.engines.gateway.wire.body import messages_of, object_of
 
 PATH = "/v1/chat/completions"
 _NEUTRAL_FIELDS = frozenset(
@@ -31,14 +32,11 @@ _NEUTRAL_FIELDS = frozenset(
 
 def parse_request(body: bytes, model: str, stream: bool) -> Request:
     del model, stream  # both are in the body
-    value = _object(body)
+    value = object_of(body)
     name = value.get("model")
     if not isinstance(name, str) or not name:
         raise GatewayError("invalid", "model must be a string", "model")
-    messages = value.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise GatewayError("invalid", "messages must be a list with at least one message", "messages")
-    system, turns = _turns(messages)
+    system, turns = _turns(messages_of(value))
     limit = value.get("max_completion_tokens")
     options = value.get("stream_options") or {}
     stop = value.get("stop") or ()
@@ -110,16 +108,6 @@ def add_parameters(outgoing: Outgoing, request: Request, model: str, parameters:
     del request
     body = orjson.dumps({**parameters, **orjson.loads(outgoing.body), "model": model})
     return Outgoing(PATH, body, outgoing.losses)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except ValueError as error:
-        raise GatewayError("invalid", f"the body is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise GatewayError("invalid", "the body must be a JSON object")
-    return value
 
 
 def _number(value: Mapping[str, Any], name: str, kind: type) -> Any:

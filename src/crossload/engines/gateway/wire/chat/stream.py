@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from crossload.engines.gateway.ir import (
+    HUNG_UP,
     CallArgs,
     CallStart,
     Event,
@@ -131,8 +132,7 @@ class ChatEncoder:
         if self.failed:
             return b""
         if not self._stopped:
-            # Without this a cut answer would look like a finished one.
-            return sse(render_error("bad_upstream", "the model host hung up before the answer ended", None)[0])
+            return self.feed([HUNG_UP])
         done = sse(b"[DONE]")
         usage = render_usage(self._usage) if self._include_usage else None
         if usage is None:

@@ -44,13 +44,18 @@ def parse_response(body: bytes) -> list[Event]:
                 events.append(CallArgs(index, orjson.dumps(call.get("input") or {}).decode()))
             elif "reasoningContent" in block:
                 events.append(Think(str((block["reasoningContent"].get("reasoningText") or {}).get("text") or "")))
-        raw = str(value["stopReason"])
+        stop = stop_of(value["stopReason"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise GatewayError("bad_upstream", "the model host's answer is not a Converse answer") from error
-    events.append(Stop(TO_NEUTRAL.get(raw, "unknown"), raw))
+    events.append(stop)
     if isinstance(value.get("usage"), dict):
         events.append(usage_of(value["usage"]))
     return events
+
+
+def stop_of(raw: Any) -> Stop:
+    name = str(raw)
+    return Stop(TO_NEUTRAL.get(name, "unknown"), name)
 
 
 def usage_of(usage: dict[str, Any]) -> Usage:

@@ -24,6 +24,7 @@ from crossload.engines.gateway.ir import (
     Tool,
     Turn,
 )
+from crossload.engines.gateway.wire.body import messages_of, object_of
 from crossload.engines.gateway.wire.converse.answer import arguments_of
 
 # Names that are fields of their own on the chat wire; a client of this wire can only send them as additional fields.
@@ -44,15 +45,8 @@ _IMAGE_FORMATS = frozenset(("png", "jpeg", "gif", "webp"))
 
 
 def parse_request(body: bytes, model: str, stream: bool) -> Request:
-    try:
-        value = orjson.loads(body)
-    except ValueError as error:
-        raise GatewayError("invalid", f"the body is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise GatewayError("invalid", "the body must be a JSON object")
-    messages = value.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise GatewayError("invalid", "messages must be a list with at least one message", "messages")
+    value = object_of(body)
+    messages = messages_of(value)
     losses: list[Loss] = []
     inference = value.get("inferenceConfig") or {}
     additional = dict(value.get("additionalModelRequestFields") or {})

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from crossload.engines.gateway.ir import (
+    HUNG_UP,
     CallArgs,
     CallStart,
     Event,
@@ -18,7 +19,7 @@ from crossload.engines.gateway.ir import (
     Think,
     Usage,
 )
-from crossload.engines.gateway.wire.converse.answer import FROM_NEUTRAL, TO_NEUTRAL, parse_error, render_usage, usage_of
+from crossload.engines.gateway.wire.converse.answer import FROM_NEUTRAL, parse_error, render_usage, stop_of, usage_of
 from crossload.engines.gateway.wire.frames import (
     EventStreamReader,
     Frame,
@@ -87,8 +88,7 @@ class ConverseDecoder:
         elif kind == "messageStart":
             events.append(Start())
         elif kind == "messageStop":
-            raw = str(value["stopReason"])
-            events.append(Stop(TO_NEUTRAL.get(raw, "unknown"), raw))
+            events.append(stop_of(value["stopReason"]))
             self.finished = True
         elif kind == "metadata" and isinstance(value.get("usage"), dict):
             events.append(usage_of(value["usage"]))
@@ -103,7 +103,7 @@ class ConverseEncoder:
     def __init__(self) -> None:
         self._block = -1
         self._open: str | int = ""  # "", "text", "think", or the index of the call that is open
-        self._held: dict[int, list[bytes | CallStart]] = {}
+        self._held: dict[int, tuple[CallStart, list[str]]] = {}  # and the pieces of its arguments
         self._stopped = False
         self._usage: Usage | None = None
         self.failed = False
@@ -139,8 +139,7 @@ class ConverseEncoder:
         if self.failed:
             return b""
         if not self._stopped:
-            message = {"message": "the model host hung up before the answer ended"}
-            return exception_frame("modelStreamErrorException", orjson.dumps(message))
+            return self.feed([HUNG_UP])
         usage = render_usage(self._usage)
         # Without counts there is no metadata frame: this wire has no word for unknown, and 0 would be a lie.
         if usage is None:
@@ -157,7 +156,7 @@ class ConverseEncoder:
 
     def _call_start(self, event: CallStart, out: list[bytes]) -> None:
         if isinstance(self._open, int):
-            self._held[event.block] = [event]
+            self._held[event.block] = (event, [])
             return
         self._close(out)
         self._open_call(event, out)
@@ -173,18 +172,16 @@ class ConverseEncoder:
         if event.block == self._open:
             out.append(_delta_frame({"toolUse": {"input": event.text}}, self._block))
         elif event.block in self._held:
-            self._held[event.block].append(event.text.encode())
+            self._held[event.block][1].append(event.text)
 
     def _close(self, out: list[bytes]) -> None:
         while self._open != "":
             out.append(event_frame("contentBlockStop", b'{"contentBlockIndex":%d}' % self._block))
             self._open = ""
             if self._held:
-                pieces = self._held.pop(next(iter(self._held)))
-                first, rest = pieces[0], pieces[1:]
-                if isinstance(first, CallStart):
-                    self._open_call(first, out)
-                text = b"".join(piece for piece in rest if isinstance(piece, bytes)).decode()
+                start, pieces = self._held.pop(next(iter(self._held)))
+                self._open_call(start, out)
+                text = "".join(pieces)
                 if text:
                     out.append(_delta_frame({"toolUse": {"input": text}}, self._block))
 

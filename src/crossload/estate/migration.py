@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crossload.estate.place import Place, Service
 
-API_VERSION = "crossload/v1"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 

@@ -12,6 +12,7 @@ from typing import Any, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from crossload.estate.diagnostic import Diagnostic, errors_in
@@ -223,9 +224,13 @@ def _model_at(location: Location) -> type[BaseModel] | None:
     for part in location:
         if isinstance(part, int) or model is None:
             continue
-        field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None)
+        field = _field(model, part)
         model = _inner_model(field.annotation) if field is not None else model
     return model
+
+
+def _field(model: type[BaseModel], part: str | int) -> FieldInfo | None:
+    return next((field for name, field in model.model_fields.items() if part in (name, field.alias)), None)
 
 
 def _inner_model(annotation: Any) -> type[BaseModel] | None:
@@ -247,7 +252,7 @@ def _describe(location: Location) -> str:
     model = _model_at(location[:-1])
     if model is None or not location:
         return ""
-    field = next((f for name, f in model.model_fields.items() if location[-1] in (name, f.alias)), None)
+    field = _field(model, location[-1])
     return (field.description or "") if field is not None else ""
 
 
@@ -260,13 +265,11 @@ def _cross_checks(migration: Migration, tree: _Tree, subject: str) -> list[Diagn
         found.append(Diagnostic.error(code, summary, subject=subject, line=line, column=column, hint=hint))
 
     file = migration.file
-    listed = [(("sources", i, "id"), s.id) for i, s in enumerate(file.sources)]
-    listed += [(("targets", "allow", i, "id"), s.id) for i, s in enumerate(file.targets.allow)]
     seen: set[str] = set()
-    for location, place in listed:
-        if place in seen:
-            complain("XL120", location, f"place id `{place}` is used twice", "give every place its own id")
-        seen.add(place)
+    for at, section in _sections(file):
+        if section.id in seen:
+            complain("XL120", (*at, "id"), f"place id `{section.id}` is used twice", "give every place its own id")
+        seen.add(section.id)
     regions = {(s.provider, s.region) for s in file.targets.allow if not {s.id, s.region} & set(file.targets.forbid)}
     if len(regions) < file.targets.regions.min:
         complain(
@@ -299,11 +302,15 @@ def _cross_checks(migration: Migration, tree: _Tree, subject: str) -> list[Diagn
     return found
 
 
+def _sections(file: MigrationFile) -> Iterator[tuple[Location, PlaceSection]]:
+    """Every place of the file, and where it stands."""
+    yield from ((("sources", i), section) for i, section in enumerate(file.sources))
+    yield from ((("targets", "allow", i), section) for i, section in enumerate(file.targets.allow))
+
+
 def _bare_secrets(file: MigrationFile) -> Iterator[Location]:
     """Where a value stands that should be a reference: plans, logs and evidence repeat what the file says."""
-    listed: list[tuple[Location, PlaceSection]] = [(("sources", i), s) for i, s in enumerate(file.sources)]
-    listed += [(("targets", "allow", i), s) for i, s in enumerate(file.targets.allow)]
-    for at, section in listed:
+    for at, section in _sections(file):
         for inside in bare_secrets(section):
             yield (*at, *inside)
 

@@ -8,12 +8,14 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from crossload.ledger.database import LedgerBroken, broken, connect
+from crossload.ledger.database import LedgerBroken, broken, connect, transaction
 
 _SCHEMA = """
 create table if not exists object(
@@ -24,10 +26,6 @@ create table if not exists object(
 create index if not exists object_state on object(state);
 create table if not exists counter(name text primary key, value integer not null) without rowid;
 """
-_COLUMNS = (
-    "key, size_bytes, source_etag, state, upload, sha256, check_digest, target_etag, trust, losses, "
-    "changed_during_copy, modified_at"
-)
 _GROUP_SECONDS = 0.02
 _GROUP_ROWS = 500
 
@@ -54,6 +52,12 @@ class Entry:
 
     def with_(self, **changes: Any) -> Entry:
         return replace(self, **changes)
+
+
+_NAMES = tuple(item.name for item in fields(Entry))
+_COLUMNS = ", ".join(_NAMES)
+_VALUES = attrgetter(*_NAMES)
+_INSERT = f"insert or replace into object({_COLUMNS}) values({','.join('?' * len(_NAMES))})"
 
 
 class Journal:
@@ -91,6 +95,14 @@ class Journal:
         self._queue.put(None)
         self._thread.join(timeout=30)
         self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def entries(self, state: str = "") -> Iterator[Entry]:
         """In UTF-8 key order (SQLite's binary collation)."""
@@ -162,20 +174,24 @@ class Journal:
             until = until or time.monotonic() + _GROUP_SECONDS
         return batch, waiting, False
 
-    def _commit(self, writer: sqlite3.Connection, batch: Iterable[Entry | tuple[str, int]]) -> None:
-        items = list(batch)
-        if not items or self._failure is not None:
+    def _commit(self, writer: sqlite3.Connection, batch: list[Entry | tuple[str, int]]) -> None:
+        if not batch or self._failure is not None:
             return
-        with broken(self.path):
-            writer.execute("begin immediate")
-            for item in items:
+        with transaction(writer, self.path):
+            for item in batch:
                 if isinstance(item, Entry):
-                    values = tuple(getattr(item, name.strip()) for name in _COLUMNS.split(","))
-                    marks = ",".join("?" * len(values))
-                    writer.execute(f"insert or replace into object({_COLUMNS}) values({marks})", values)
+                    writer.execute(_INSERT, _VALUES(item))
                 else:
                     writer.execute(
                         "insert into counter values(?,?) on conflict(name) do update set value=value+excluded.value",
                         item,
                     )
-            writer.execute("commit")
+
+
+def copy_folder(workspace: Path, asset: str) -> Path:
+    """Where the copy of one asset keeps its journal, and its manifest beside it."""
+    return workspace / "transfer" / asset.replace(":", "-")
+
+
+def copy_journal(workspace: Path, asset: str) -> Journal:
+    return Journal(copy_folder(workspace, asset) / "journal.db")

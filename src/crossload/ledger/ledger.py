@@ -71,6 +71,7 @@ class Ledger:
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             data = json.loads(canonical_json(dict(outcome.data)))
             item = Evidence(sequence, at, stage, step, asset, verb, outcome.status, outcome.summary, data, previous)
+            text, digest = canonical_json(data).decode(), item.hash
             db.execute(
                 "insert into evidence values(?,?,?,?,?,?,?,?,?,?,?)",
                 (
@@ -82,18 +83,18 @@ class Ledger:
                     verb,
                     outcome.status,
                     outcome.summary,
-                    _text(data),
+                    text,
                     previous,
-                    item.hash,
+                    digest,
                 ),
             )
             state = _state_after(verb, outcome)
             if state and step and settles:
                 # Only a good perform replaces what later steps and undo read: a failed repeat must not make us forget
                 # what the first one created. What was undone is no longer so, and nobody reads it any more.
-                kept = data if verb == "perform" and outcome.good else {} if state == "undone" else None
+                kept = text if verb == "perform" and outcome.good else "{}" if state == "undone" else None
                 self._set_state(step, state, kept, sequence)
-            db.execute("insert or replace into setting values(?,?)", (_HEAD, f"{sequence}:{item.hash}"))
+            db.execute("insert or replace into setting values(?,?)", (_HEAD, f"{sequence}:{digest}"))
         return item
 
     def begin(self, step: str, work: str = "") -> None:
@@ -101,15 +102,18 @@ class Ledger:
 
         `work` is the digest of what the step is to do; it stays with the state."""
         with self._mutex, transaction(self._database, self.path):
-            self._set_state(step, "running", None, 0)
-            self._database.execute("update step set work=? where id=?", (work, step))
+            self._set_state(step, "running", work=work)
 
-    def _set_state(self, step: str, state: str, data: Mapping[str, Any] | None, sequence: int) -> None:
-        row = self._database.execute("select data, sequence, work from step where id=?", (step,)).fetchone()
-        kept = _text(data) if data is not None else (row[0] if row else "{}")
-        number = sequence or (row[1] if row else 0)
-        work = row[2] if row else ""
-        self._database.execute("insert or replace into step values(?,?,?,?,?)", (step, state, kept, number, work))
+    def _set_state(
+        self, step: str, state: str, data: str | None = None, sequence: int | None = None, work: str | None = None
+    ) -> None:
+        """What is None stays as it was."""
+        self._database.execute(
+            "insert into step values(:id, :state, coalesce(:data, '{}'), coalesce(:sequence, 0), coalesce(:work, '')) "
+            "on conflict(id) do update set state=:state, data=coalesce(:data, data), "
+            "sequence=coalesce(:sequence, sequence), work=coalesce(:work, work)",
+            {"id": step, "state": state, "data": data, "sequence": sequence, "work": work},
+        )
 
     def state(self, step: str) -> StepState | None:
         with self._mutex, broken(self.path):
@@ -162,9 +166,9 @@ class Ledger:
                 return f"record {expected} is missing"
             if item.previous != previous:
                 return f"record {item.sequence} does not follow the one before it"
-            if written != item.hash:
-                return f"record {item.sequence} was changed after it was written"
             previous = item.hash
+            if written != previous:
+                return f"record {item.sequence} was changed after it was written"
         head = self.setting(_HEAD)
         if head and head != f"{expected}:{previous}":
             return f"record {head.partition(':')[0]} was the last one, record {expected} is the last one now"
@@ -197,10 +201,6 @@ def _evidence(row: Sequence[Any]) -> Evidence:
 def _state(row: Sequence[Any]) -> StepState:
     name, state, data, sequence, work = row
     return StepState(name, state, json.loads(data), sequence, work)
-
-
-def _text(data: Mapping[str, Any]) -> str:
-    return canonical_json(dict(data)).decode()
 
 
 def _state_after(verb: str, outcome: Outcome) -> str:

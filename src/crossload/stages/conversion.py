@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossload.engines.convert import Conversion, convert, grammar, scan
+from crossload.engines.convert import Conversion, Scan, convert, grammar, scan
 from crossload.engines.convert.branch import Repository
 from crossload.engines.convert.trial import Trial, copy_application, run_tests, same_tests
 from crossload.estate.asset import Kind
@@ -105,7 +105,7 @@ def verify(step: Step, world: World) -> Outcome:
     """From what lies there now: source files, converted files, branch."""
     recorded = world.outcome(step.id) or {}
     if step.action == "scan":
-        digest = _source_digest(_folder(step, world), _dialects(step, world).reading)
+        digest = _source_digest(scan(_folder(step, world), _dialects(step, world).reading))
         portable = (world.outcome(f"{NAME}/rewrite/{step.asset}") or {}).get("converted_digest")
         if digest not in (recorded.get("source_digest"), portable):
             return Outcome.failed("the application has changed since it was scanned", source_digest=digest)
@@ -143,10 +143,10 @@ def write(step: Step, world: World) -> Outcome:
     recorded = world.outcome(f"{NAME}/rewrite/{step.asset}")
     if recorded is None:
         return Outcome.refused("nothing was converted yet: run `apply` first")
-    digest = _source_digest(folder, dialects.reading)
-    if digest not in (recorded.get("source_digest"), recorded.get("converted_digest")):
+    found = scan(folder, dialects.reading)
+    if _source_digest(found) not in (recorded.get("source_digest"), recorded.get("converted_digest")):
         return Outcome.refused("the application has changed since its converted form was tested")
-    conversion = convert(folder, dialects.reading, dialects.writings)
+    conversion = convert(folder, dialects.reading, dialects.writings, found)
     written = conversion.write(folder)
     return Outcome.done(f"wrote {len(written)} file(s)", files=written) if written else Outcome.unchanged("nothing new")
 
@@ -178,10 +178,10 @@ def _work(step: Step, world: World) -> Path:
     return world.workspace / NAME / step.asset.partition(":")[2]
 
 
-def _source_digest(folder: Path, reading: Reading) -> str:
+def _source_digest(found: Scan) -> str:
     """One digest of all Python files and lists of packages, so that a later write can tell whether they changed."""
-    digests = {path: str(digest) for path, digest in scan(folder, reading).digests.items()}
-    for path in sorted(folder.glob("requirements*")):
+    digests = {path: str(digest) for path, digest in found.digests.items()}
+    for path in sorted(found.root.glob("requirements*")):
         digests[path.name] = str(sha256_of(path.read_bytes()))
     return str(digest_of_json(digests))
 
@@ -194,7 +194,7 @@ def _scan(step: Step, world: World) -> Outcome:
     data = {
         "calls": len(calls), "carried": sum(not call.in_test for call in conversion.carried),
         "operations": sorted({call.op for call in conversion.carried}),
-        "source_digest": _source_digest(folder, dialects.reading), "found": [call.to_json() for call in calls],
+        "source_digest": _source_digest(conversion.found), "found": [call.to_json() for call in calls],
         "diagnostics": [item.to_json() for item in conversion.diagnostics],
     }  # fmt: skip
     for item in conversion.diagnostics:
@@ -204,7 +204,7 @@ def _scan(step: Step, world: World) -> Outcome:
 
 def _rewrite(step: Step, world: World) -> Outcome:
     folder, work, dialects = _folder(step, world), _work(step, world), _dialects(step, world)
-    digest = _source_digest(folder, dialects.reading)
+    digest = _source_digest(scan(folder, dialects.reading))
     recorded = world.outcome(step.id) or {}
     if digest in (recorded.get("source_digest"), recorded.get("converted_digest")) and _as_tested(work, recorded):
         return Outcome.unchanged("converted and tested already", **dict(recorded))
@@ -228,7 +228,7 @@ def _rewrite(step: Step, world: World) -> Outcome:
         return Outcome.failed(
             f"converted, but {problem}\n{after.tail}", source=before.to_json(), target=after.to_json()
         )
-    converted = _source_digest(work / "app", dialects.reading)
+    converted = _source_digest(scan(work / "app", dialects.reading))
     data = _evidence(conversion, work, digest) | {
         "converted_digest": converted,
         "source": before.to_json(),

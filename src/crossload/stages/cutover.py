@@ -23,7 +23,7 @@ from crossload.estate.asset import Asset, Kind
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import Migration
-from crossload.ledger.journal import Journal
+from crossload.ledger.journal import copy_journal
 from crossload.ports.models import ChatReply, ChatRequest
 from crossload.ports.world import World
 from crossload.steps.step import Facts, Planned, Step
@@ -105,7 +105,7 @@ def perform(step: Step, world: World) -> Outcome:
     if step.action == "freeze":
         return _freeze(step, world)
     routes = _gateway(world).attach().set_target_percent(100)
-    now = [{"at": time.time(), "target_percent": 100}]
+    now = [_shifted(100)]
     return Outcome.done("all traffic is at the target", weights_percent=routes["weights"], weights=now)
 
 
@@ -132,17 +132,17 @@ def undo(step: Step, world: World) -> Outcome:
     routes = _gateway(world).attach().set_target_percent(0)
     _rows_path(world, step).unlink(missing_ok=True)
     seconds = round(time.monotonic() - began, 4)
-    now = [{"at": time.time(), "target_percent": 0}]
+    now = [_shifted(0)]
     words = f"all traffic is at the source, after {seconds * 1000:.0f} ms"
     return Outcome.done(words, weights_percent=routes["weights"], seconds=seconds, weights=now)
 
 
+def _shifted(percent: float) -> dict[str, float]:
+    return {"at": time.time(), "target_percent": percent}
+
+
 def _gateway(world: World) -> ManagedGateway:
     return ManagedGateway(world.workspace / "gateway")
-
-
-def _journal(step: Step, world: World) -> Journal:
-    return Journal(world.workspace / "transfer" / step.asset.replace(":", "-") / "journal.db")
 
 
 def _freeze(step: Step, world: World) -> Outcome:
@@ -152,14 +152,11 @@ def _freeze(step: Step, world: World) -> Outcome:
     options = CopyOptions(
         rules.part_size_mib * 2**20, rules.workers, allow_mass_delete=rules.allow_mass_delete, target_is_home=home
     )
-    journal = _journal(step, world)
-    try:
+    with copy_journal(world.workspace, step.asset) as journal:
         report = freeze(
             world.store(where["source"], "freeze"), world.store(where["source"]), world.store(where["target"]), bucket,
             journal, options, where["prefix"],
         )  # fmt: skip
-    finally:
-        journal.close()
     data = {**report.to_json(), "frozen_at": time.time()}
     if not report.converged:
         named = "; ".join(dict.fromkeys(text for item in report.passes for text in (*item.failures, *item.hot)))
@@ -170,12 +167,9 @@ def _freeze(step: Step, world: World) -> Outcome:
 
 
 def _verify_freeze(step: Step, world: World) -> Outcome:
-    journal = _journal(step, world)
-    try:
+    with copy_journal(world.workspace, step.asset) as journal:
         source = world.store(step.params["source"])
         changed = still_frozen(source, step.params["bucket"], journal, step.params["prefix"])
-    finally:
-        journal.close()
     if changed:
         return Outcome.failed(f"{len(changed)} object(s) changed at the source since: {changed[:5]}", changed=changed)
     return Outcome.done("nothing changed at the source since the freeze")
@@ -184,14 +178,11 @@ def _verify_freeze(step: Step, world: World) -> Outcome:
 def _unfreeze(step: Step, world: World) -> Outcome:
     where, bucket = step.params, step.params["bucket"]
     token = (world.outcome(step.id) or {}).get("token", "")
-    journal = _journal(step, world)
-    try:
+    with copy_journal(world.workspace, step.asset) as journal:
         report = unfreeze(
             world.store(where["source"], "freeze"), world.store(where["source"], "return"),
             world.store(where["target"]), bucket, journal, token, where["prefix"],
         )  # fmt: skip
-    finally:
-        journal.close()
     words = f"the freeze is lifted; {len(report.returned)} object(s) came back, {len(report.removed)} removed"
     if report.conflicts:
         listed = ", ".join(report.conflicts[:5])
@@ -233,10 +224,9 @@ def _mirror(step: Step, world: World) -> Outcome:
     path = _rows_path(world, step)
     known = [MirrorRow.from_json(value) for value in read_rows(path)]
     judge = MirrorJudge(_settings(world))
-    rows: list[MirrorRow] = []
-    for row in known:
+    rows = list(known)
+    for row in rows:
         judge.add(row)
-        rows.append(row)
 
     def ask(arm: str) -> Any:
         def call(request: ChatRequest) -> ChatReply:
@@ -275,16 +265,16 @@ def _drill(step: Step, world: World) -> Outcome:
     gateway = _gateway(world)
     control, client = gateway.attach(), gateway.client("app")
     requests = _requests(world, 2 * _DRILL_REQUESTS)
-    history = [{"at": time.time(), "target_percent": 0}]
+    history = [_shifted(0)]
     control.set_target_percent(_DRILL_PERCENT)
-    history.append({"at": time.time(), "target_percent": _DRILL_PERCENT})
+    history.append(_shifted(_DRILL_PERCENT))
     try:
         away = [client.complete(request).arm for request in requests[:_DRILL_REQUESTS]]
     finally:
         began = time.monotonic()
         control.set_target_percent(0)
         seconds = time.monotonic() - began
-    history.append({"at": time.time(), "target_percent": 0})
+    history.append(_shifted(0))
     back = [client.complete(request).arm for request in requests[_DRILL_REQUESTS:]]
     data = {"target_answers_during": away.count("target"), "target_answers_after": back.count("target"),
             "requests": len(requests), "rollback_seconds": round(seconds, 4), "weights": history}  # fmt: skip
@@ -307,7 +297,7 @@ def _ramp(step: Step, world: World) -> Outcome:
 
     def shift(percent: float) -> None:
         control.set_target_percent(percent)
-        history.append({"at": time.time(), "target_percent": percent})
+        history.append(_shifted(percent))
         world.progress.say(f"{percent:g} % of the traffic at the target")
 
     def send(number: int) -> Sent:
@@ -326,7 +316,7 @@ def _ramp(step: Step, world: World) -> Outcome:
     world.progress.finish(step.asset)
     if record.verdict != ACCEPT:
         control.set_target_percent(0)
-        history.append({"at": time.time(), "target_percent": 0})
+        history.append(_shifted(0))
         path.unlink(missing_ok=True)  # a ramp that was taken back begins anew next time
     return _decided(record, f"{len(rows)} requests by weight", step, world, weights=history)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +230,7 @@ def _check_record(step: Step, world: World) -> Outcome:
     asset = world.inventory.get(step.asset)
     if held is None or asset is None:
         return Outcome.failed(f"{step.asset} is not in the inventory any more")
-    drift = diff(Inventory((Asset.from_json(held),)), Inventory((replace(asset),)))
+    drift = diff(Inventory((Asset.from_json(held),)), Inventory((asset,)))
     if drift.structural:
         return Outcome.failed(f"recorded otherwise: {'; '.join(drift.lines()[:5])}", drift=drift.lines())
     return Outcome.done(describe(asset), drift=drift.lines())

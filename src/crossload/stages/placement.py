@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossload.engines.planner import placement as engine
 from crossload.engines.planner.offers import countries
-from crossload.engines.planner.placement import Choice
-from crossload.estate.asset import Inventory
+from crossload.engines.planner.placement import Choice, choose
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import Migration
@@ -15,11 +13,6 @@ from crossload.ports.world import World
 from crossload.steps.step import Facts, Planned, Step
 
 NAME = "placement"
-
-
-def choose(migration: Migration, inventory: Inventory) -> dict[str, Choice]:
-    """Asset id -> Choice, sorted. Pure: the price lists are those shipped with this version."""
-    return engine.choose(migration, inventory)
 
 
 def plan(migration: Migration, facts: Facts) -> Planned:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from crossload.engines.mover.bucket import CopyOptions, PassReport, Watcher, move_bucket, older_versions
+from crossload.engines.mover.bucket import CopyOptions, Watcher, move_bucket, older_versions
 from crossload.engines.mover.manifest import read_manifest, root_of, write_manifest
 from crossload.engines.mover.proof import prove_copy
 from crossload.engines.mover.removal import remove_copy
@@ -14,7 +14,7 @@ from crossload.estate.asset import Asset, Kind
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import DataRules, Migration
-from crossload.ledger.journal import Journal
+from crossload.ledger.journal import copy_folder, copy_journal
 from crossload.ports.errors import NotFound, PreconditionFailed
 from crossload.ports.world import World
 from crossload.steps.step import Facts, Planned, Step
@@ -114,7 +114,7 @@ def undo(step: Step, world: World) -> Outcome:
         _sent_mark(step, world).unlink()
         return Outcome.done(f"dropped index {step.params['table']} at {target}")
     store, bucket = world.store(target), step.params["bucket"]
-    with opened(step, world) as journal:
+    with copy_journal(world.workspace, step.asset) as journal:
         report = remove_copy(store, bucket, journal, prefix=step.params["prefix"])
         ours = journal.counter(_BUCKET_CREATED) > 0
     if ours and not report.kept:
@@ -126,31 +126,12 @@ def undo(step: Step, world: World) -> Outcome:
     return Outcome.done(words, removed=report.removed, kept=report.kept)
 
 
-class opened:
-    """The journal of a copy step, closed in any case."""
-
-    def __init__(self, step: Step, world: World) -> None:
-        self._path = folder(world, step.asset) / "journal.db"
-
-    def __enter__(self) -> Journal:
-        self._journal = Journal(self._path)
-        return self._journal
-
-    def __exit__(self, *_: object) -> None:
-        self._journal.close()
-
-
-def folder(world: World, asset: str) -> Path:
-    return world.workspace / NAME / asset.replace(":", "-")
-
-
-def options(rules: DataRules, *, target_is_home: bool = False) -> CopyOptions:
+def options(rules: DataRules, *, target_is_home: bool) -> CopyOptions:
     rate = rules.bandwidth_mib_per_second
     return CopyOptions(
         part_size_bytes=rules.part_size_mib * 2**20,
         workers=rules.workers,
         bandwidth_bytes_per_second=rate * 2**20 if rate else None,
-        reread_sample=rules.reread_sample,
         allow_mass_delete=rules.allow_mass_delete,
         target_is_home=target_is_home,
     )
@@ -178,7 +159,7 @@ def _perform_objects(step: Step, world: World) -> Outcome:
     bucket, prefix = step.params["bucket"], step.params["prefix"]
     source, target = world.store(source_place), world.store(target_place)
     home = target_is_home(step, world)
-    with opened(step, world) as journal:
+    with copy_journal(world.workspace, step.asset) as journal:
         if home and not journal.totals():
             return Outcome.refused(
                 "users write at the target now, and the journal that tells their objects from ours is gone"
@@ -196,17 +177,16 @@ def _perform_objects(step: Step, world: World) -> Outcome:
             listed = "; ".join([*report.failures, *(f"{key} changes faster than it copies" for key in report.hot)][:5])
             return Outcome.failed(f"{len(report.failures) + len(report.hot)} object(s) did not arrive: {listed}",
                                   **report.to_json())  # fmt: skip
-        manifest = write_manifest(journal.entries("done"), folder(world, step.asset))
-        trust = {"found": 0, "reread": 0, "stored": 0, "sent": 0}
-        single = ""
-        for entry in journal.entries("done"):
-            trust[entry.trust] += 1
-            single = entry.sha256
+        arrived = list(journal.entries("done"))
+    manifest = write_manifest(arrived, copy_folder(world.workspace, step.asset))
+    trust = {"found": 0, "reread": 0, "stored": 0, "sent": 0}
+    for entry in arrived:
+        trust[entry.trust] += 1
     history = older_versions(source, bucket)
     data = {
         **report.to_json(), "bucket": bucket, "bucket_created": created, "manifest_root": manifest.root,
         "objects": manifest.objects, "size_bytes": manifest.size_bytes, "trust": trust,
-        "sha256": single if manifest.objects == 1 else "see the manifest",
+        "sha256": arrived[0].sha256 if len(arrived) == 1 else "see the manifest",
         "older_versions_left": history[0] if history else "unknown",
         "delete_markers_left": history[1] if history else "unknown",
     }  # fmt: skip
@@ -217,8 +197,8 @@ def _perform_objects(step: Step, world: World) -> Outcome:
 def _verify_objects(step: Step, world: World) -> Outcome:
     """Compare the target with the journal and the manifest, from the stores, now."""
     recorded = world.outcome(step.id) or {}
-    manifest = folder(world, step.asset) / "manifest.jsonl"
-    with opened(step, world) as journal:
+    manifest = copy_folder(world.workspace, step.asset) / "manifest.jsonl"
+    with copy_journal(world.workspace, step.asset) as journal:
         report = prove_copy(
             world.store(step.params["target"]), step.params["bucket"], journal,
             reread_sample=world.migration.file.data.reread_sample, prefix=step.params["prefix"],
@@ -229,8 +209,8 @@ def _verify_objects(step: Step, world: World) -> Outcome:
     if not manifest.exists() or root_of(manifest) != recorded.get("manifest_root"):
         problems["manifest.jsonl"] = "does not have the Merkle root in the evidence"
     else:  # a journal that was lost knows no objects, and would find nothing wrong with any
-        lost = {line["key"]: "is in the manifest, but not in the journal" for line in read_manifest(manifest)}
-        problems |= {key: why for key, why in lost.items() if key not in known}
+        listed_keys = (line["key"] for line in read_manifest(manifest))
+        problems |= {key: "is in the manifest, but not in the journal" for key in listed_keys if key not in known}
     data = {
         "objects": report.objects, "size_bytes": report.size_bytes, "digests_compared": report.compared,
         "reread": report.reread, "changed_by_users": report.theirs, "wrong": problems,
@@ -248,7 +228,7 @@ def _verify_objects(step: Step, world: World) -> Outcome:
 
 def _sent_mark(step: Step, world: World) -> Path:
     """There once we have sent this index: one that was equal already is not ours to drop."""
-    return folder(world, step.asset) / "sent"
+    return copy_folder(world.workspace, step.asset) / "sent"
 
 
 def _perform_index(step: Step, world: World) -> Outcome:
@@ -286,15 +266,3 @@ def _verify_index(step: Step, world: World) -> Outcome:
     if not same:
         return Outcome.failed("the index at the target is not the one that was copied", **arrived.to_json())
     return Outcome.done(f"{arrived.rows} vectors bit-equal to what was copied", **arrived.to_json())
-
-
-def delta(step: Step, world: World) -> PassReport:
-    """One more pass of a copy step, for the freeze: what changed at the source since comes over."""
-    with opened(step, world) as journal:
-        report = move_bucket(
-            world.store(step.params["source"]), step.params["bucket"], world.store(step.params["target"]),
-            step.params["bucket"], journal, options(world.migration.file.data), prefix=step.params["prefix"],
-        )  # fmt: skip
-        if not report.failures and not report.hot:
-            write_manifest(journal.entries("done"), folder(world, step.asset))
-    return report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from crossload.ports.errors import Invalid
 from crossload.steps.step import Step
@@ -40,17 +40,3 @@ def _place(root: Step, by_id: Mapping[str, Step], placed: dict[str, Step]) -> No
             raise Invalid(f"steps wait for each other in a circle: {circle}")
         elif name not in placed:
             open_steps[name] = iter(by_id[name].after)
-
-
-def dependents(steps: Iterable[Step], roots: Iterable[str]) -> set[str]:
-    """Ids of all steps that wait, directly or not, for one of `roots`; the roots included."""
-    found = set(roots)
-    listed = list(steps)
-    grew = True
-    while grew:
-        grew = False
-        for step in listed:
-            if step.id not in found and found & set(step.after):
-                found.add(step.id)
-                grew = True
-    return found

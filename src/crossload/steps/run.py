@@ -32,7 +32,7 @@ class RunReport:
 
     @property
     def failed(self) -> list[StepResult]:
-        return [item for item in self.results if item.status in ("failed", "refused", "broken")]
+        return [item for item in self.results if item.status in ("failed", "refused")]
 
     @property
     def pending(self) -> list[StepResult]:

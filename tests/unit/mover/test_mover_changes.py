@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from memory_store import FEATURES, Call, MemoryStore
@@ -21,17 +21,10 @@ Make = Callable[[], Journal]
 
 
 @pytest.fixture
-def fresh_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+def fresh_journal(open_journal: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.setattr(journal_module, "_GROUP_SECONDS", 0.0005)
-    opened: list[Journal] = []
-
-    def make() -> Journal:
-        opened.append(Journal(tmp_path / f"{len(opened)}.db"))
-        return opened[-1]
-
-    yield make
-    for journal in opened:
-        journal.close()
+    numbers = itertools.count()
+    return lambda: open_journal(f"{next(numbers)}.db")
 
 
 def stores(*, conditional_read: bool) -> tuple[MemoryStore, MemoryStore]:

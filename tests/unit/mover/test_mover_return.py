@@ -59,13 +59,6 @@ def test_a_second_return_and_a_new_move_find_nothing(source: MemoryStore, target
     assert source.bytes_of("docs") == target.bytes_of("docs")
 
 
-def test_keys_of_another_step_are_left_alone(source: MemoryStore, target: MemoryStore, moved: Journal) -> None:
-    target.put("docs", "model.gguf", b"new weights")
-    report = return_changes(source, target, "docs", moved, owns=frozenset({"model.gguf"}))
-    assert report.returned == []
-    assert "model.gguf" not in source.bytes_of("docs")
-
-
 def test_cut_off_at_every_call_and_repeated(source: MemoryStore, target: MemoryStore, moved: Journal) -> None:
     """Repeating after any failure ends the same way, without a conflict that is none."""
 

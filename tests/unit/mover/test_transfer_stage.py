@@ -104,9 +104,6 @@ def test_a_bucket_that_was_there_before_stays(bench: Bench) -> None:
     assert bench.target.bytes_of("docs") == {"theirs": b"theirs"}
 
 
-OPEN = "stages/transfer.py: use prove_copy and remove_copy, and remember a created bucket before anything can fail"
-
-
 def test_a_second_verify_still_names_what_is_wrong(bench: Bench) -> None:
     bench.perform()
     bench.target.flip("docs", "b", 7)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crossload.estate.diagnostic import Diagnostic, errors_in
 from crossload.ports.errors import Invalid, Stale
-from crossload.steps.graph import dependents, in_order
+from crossload.steps.graph import in_order
 from crossload.steps.plan import Plan, load_plan
 from crossload.steps.step import Step
 
@@ -75,12 +75,6 @@ def test_an_id_used_twice_is_refused() -> None:
 def test_a_chain_longer_than_pythons_stack() -> None:
     steps = [named(f"{n}", f"{n + 1}") for n in range(5000)] + [named("5000")]
     assert ids(in_order(steps)) == [f"{n}" for n in range(5000, -1, -1)]
-
-
-def test_dependents_reach_all_the_way() -> None:
-    steps = [named("a"), named("b", "a"), named("c", "b"), named("d"), named("e", "d", "c")]
-    assert dependents(steps, ["b"]) == {"b", "c", "e"}
-    assert dependents(steps, []) == set()
 
 
 def plan(**changes: object) -> Plan:

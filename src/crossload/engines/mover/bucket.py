@@ -14,7 +14,7 @@ from typing import Any
 from crossload.engines.mover.copying import Copier, SourceChanged
 from crossload.engines.mover.digests import is_ours
 from crossload.ledger.journal import Entry, Journal
-from crossload.ports.errors import CrossloadError, NotFound, PreconditionFailed, Refused, Unsupported
+from crossload.ports.errors import CrossloadError, NotFound, PreconditionFailed, Refused
 from crossload.ports.store import ObjectInfo, Store
 
 _MASS_DELETE_SHARE = 0.01
@@ -27,7 +27,6 @@ class CopyOptions:
     part_size_bytes: int = 16 * 2**20
     workers: int = 8
     bandwidth_bytes_per_second: float | None = None
-    reread_sample: float = 0.01
     allow_mass_delete: bool = False
     target_is_home: bool = False  # users write there now: what they changed or removed is theirs, and stays so
 
@@ -107,11 +106,12 @@ def move_bucket(
     that outlasted its retries after all workers have stopped; single objects that failed are in the report."""
     started = time.monotonic()
     report = PassReport()
-    resuming = {entry.key: entry for entry in journal.entries("sending")}
+    known = {entry.key: entry for entry in journal.entries()}
+    resuming = {key for key, entry in known.items() if entry.state == "sending"}
     there = {info.key: info for info in target.list(target_bucket, prefix)}
-    todo, gone = _differences(source, source_bucket, prefix, journal, there, report, home=options.target_is_home)
-    gone += _left_behind(target, target_bucket, prefix, journal, there, todo)
-    _guard_mass_delete(gone, journal, options)
+    todo, gone = _differences(source, source_bucket, prefix, known, there, report, home=options.target_is_home)
+    gone += _left_behind(target, target_bucket, prefix, journal, known, there, todo)
+    _guard_mass_delete(gone, known, options)
     watcher.start(len(todo), sum(entry.size_bytes for entry in todo))
     _Workers(source, source_bucket, target, target_bucket, journal, options, watcher, report, resuming, there).run(todo)
     _remove(gone, target, target_bucket, journal, report)
@@ -124,12 +124,11 @@ def move_bucket(
 
 
 def _differences(
-    source: Store, bucket: str, prefix: str, journal: Journal, there: dict[str, ObjectInfo], report: PassReport,
-    *, home: bool = False,
+    source: Store, bucket: str, prefix: str, known: dict[str, Entry], there: dict[str, ObjectInfo], report: PassReport,
+    *, home: bool,
 ) -> tuple[list[Entry], list[Entry]]:  # fmt: skip
     """Objects to bring over, and objects we brought that the source no longer has. Truth is the listing of both
     sides, compared with what the journal says we did."""
-    known = {entry.key: entry for entry in journal.entries()}
     # By key: a listing that broke off and began again may give one object twice, and two workers must not copy it.
     listed = {info.key: info for info in source.list(bucket, prefix)}
     todo: list[Entry] = []
@@ -160,14 +159,15 @@ def _differences(
 
 
 def _left_behind(
-    target: Store, bucket: str, prefix: str, journal: Journal, there: dict[str, ObjectInfo], todo: list[Entry]
-) -> list[Entry]:
+    target: Store, bucket: str, prefix: str, journal: Journal, known: dict[str, Entry], there: dict[str, ObjectInfo],
+    todo: list[Entry],
+) -> list[Entry]:  # fmt: skip
     """What copies that were cut short left at the target. Uploads that nobody goes on with are aborted here; objects
     that had become visible, though the source has lost them since, are returned, to be removed like any other."""
     wanted = {entry.key for entry in todo}
     resumed = {entry.upload for entry in todo}
     visible: list[Entry] = []
-    for entry in [entry for state in ("sending", "pending") for entry in journal.entries(state)]:
+    for entry in [entry for state in ("sending", "pending") for entry in known.values() if entry.state == state]:
         if not entry.key.startswith(prefix):
             continue
         if entry.upload and entry.upload not in resumed:
@@ -193,8 +193,8 @@ def _remove(gone: list[Entry], target: Store, bucket: str, journal: Journal, rep
         report.removed += 1
 
 
-def _guard_mass_delete(gone: list[Entry], journal: Journal, options: CopyOptions) -> None:
-    done = journal.totals().get("done", (0, 0))[0]
+def _guard_mass_delete(gone: list[Entry], known: dict[str, Entry], options: CopyOptions) -> None:
+    done = sum(entry.state == "done" for entry in known.values())
     if len(gone) > max(1.0, done * _MASS_DELETE_SHARE) and not options.allow_mass_delete:
         raise Refused(
             f"the source lost {len(gone)} of {done} objects; removing them at the target too needs your word",
@@ -207,7 +207,7 @@ class _Workers:
 
     def __init__(
         self, source: Store, source_bucket: str, target: Store, target_bucket: str, journal: Journal,
-        options: CopyOptions, watcher: Watcher, report: PassReport, resuming: dict[str, Entry],
+        options: CopyOptions, watcher: Watcher, report: PassReport, resuming: set[str],
         there: dict[str, ObjectInfo],
     ) -> None:  # fmt: skip
         self._source, self._source_bucket = source, source_bucket
@@ -268,15 +268,15 @@ class _Workers:
         self._stop.set()
 
     def _move(self, entry: Entry) -> None:
-        interrupted = self._resuming.get(entry.key)
         resent = 0
         recognised = True
+        interrupted = entry.key in self._resuming
 
         def sent(size_bytes: int) -> None:
             nonlocal resent, recognised
             recognised = False
             self._throttle.take(size_bytes)
-            if interrupted is not None and not resent:
+            if interrupted and not resent:
                 resent = min(size_bytes, self._options.part_size_bytes)
             with self._mutex:
                 self._report.sent_bytes += size_bytes
@@ -341,5 +341,5 @@ def older_versions(store: Store, bucket: str) -> tuple[int, int] | None:
             elif not info.is_latest:
                 older += 1
         return older, markers
-    except (Unsupported, CrossloadError):
+    except CrossloadError:
         return None

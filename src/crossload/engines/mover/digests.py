@@ -59,21 +59,33 @@ def holds(target: Store, bucket: str, there: ObjectInfo, check_digest: str, sha2
     """Whether the target's object is these bytes: by the digest the store reports, else by reading it back."""
     if check_digest:
         wanted = Digest.parse(check_digest)
-        theirs = there.digest(wanted.algorithm)
-        if theirs is None and wanted.algorithm in target.features.digests_returned:
-            theirs = target.head(bucket, there.key)[0].digest(wanted.algorithm)
+        theirs = stored_digest(target, bucket, there, wanted.algorithm)
         if theirs is not None:
             return theirs == wanted
     return reread(target, bucket, there) == sha256
 
 
+def stored_digest(target: Store, bucket: str, there: ObjectInfo, algorithm: str) -> Digest | None:
+    """What the store reports by itself. Many leave digests out of listings; asking for them is cheaper than reading
+    everything back."""
+    theirs = there.digest(algorithm)
+    if theirs is None and algorithm in target.features.digests_returned:
+        theirs = target.head(bucket, there.key)[0].digest(algorithm)
+    return theirs
+
+
 def reread(target: Store, bucket: str, there: ObjectInfo) -> str:
     """sha256 of the bytes the target holds, "" when they changed or vanished while they were read."""
-    digest = hashlib.sha256()
     try:
-        for start in range(0, there.size_bytes, _REREAD_BYTES):
-            length = min(_REREAD_BYTES, there.size_bytes - start)
-            digest.update(target.read(bucket, there.key, start, length, if_match=there.etag))
+        return sha256_at(target, bucket, there, if_match=there.etag)
     except (NotFound, PreconditionFailed):
         return ""
+
+
+def sha256_at(target: Store, bucket: str, there: ObjectInfo, if_match: str = "") -> str:
+    """sha256 of the bytes at a key, read piece by piece."""
+    digest = hashlib.sha256()
+    for start in range(0, there.size_bytes, _REREAD_BYTES):
+        length = min(_REREAD_BYTES, there.size_bytes - start)
+        digest.update(target.read(bucket, there.key, start, length, if_match=if_match))
     return digest.hexdigest()

@@ -39,7 +39,7 @@ def sums_line(sha256: str, key: str) -> str:
     return f"{sha256}  {key}\n"
 
 
-def write_manifest(entries: Iterable[Entry], folder: Path, size_bytes: int | None = None) -> ManifestReport:
+def write_manifest(entries: Iterable[Entry], folder: Path) -> ManifestReport:
     """Write manifest.jsonl and SHA256SUMS atomically. `entries` must come in UTF-8 key order.
 
     Raises ValueError when an entry has no digest: nothing counts as copied without one."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from crossload.engines.mover.digests import sha256_at, stored_digest
 from crossload.estate.digest import Digest
 from crossload.ledger.journal import Entry, Journal
 from crossload.ports.errors import NotFound
 from crossload.ports.store import ObjectInfo, Store
 
-_CHUNK_BYTES = 8 * 2**20
+_WORKERS = 8
 
 
 @dataclass(slots=True)
@@ -32,13 +32,13 @@ class ProofReport:
 
 
 def prove_copy(
-    target: Store, bucket: str, journal: Journal, *, reread_sample: float, prefix: str = "", workers: int = 8,
+    target: Store, bucket: str, journal: Journal, *, reread_sample: float, prefix: str = "",
     target_is_home: bool = False,
 ) -> ProofReport:  # fmt: skip
     """Prove all that the journal says has arrived. What is wrong is marked in the journal, so that the next pass brings
     it over anew; until then every further proof names it again. What never arrived is wrong, too."""
     report = prove(
-        target, bucket, journal.entries("done"), reread_sample=reread_sample, prefix=prefix, workers=workers,
+        target, bucket, journal.entries("done"), reread_sample=reread_sample, prefix=prefix,
         target_is_home=target_is_home,
     )  # fmt: skip
     for key in report.wrong:
@@ -57,7 +57,7 @@ def prove_copy(
 
 
 def prove(
-    target: Store, bucket: str, entries: Iterable[Entry], *, reread_sample: float, prefix: str = "", workers: int = 8,
+    target: Store, bucket: str, entries: Iterable[Entry], *, reread_sample: float, prefix: str = "",
     target_is_home: bool = False,
 ) -> ProofReport:  # fmt: skip
     """List the target once and compare every entry by the digest the store reports; read back those it gives no
@@ -85,7 +85,7 @@ def prove(
     def check(item: tuple[Entry, ObjectInfo]) -> _Finding:
         return _check(target, bucket, *item, reread_sample)
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
+    with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
         for found in pool.map(check, to_check):
             report.compared += found.compared
             report.reread += found.reread
@@ -107,23 +107,16 @@ class _Finding:
 
 def _check(target: Store, bucket: str, entry: Entry, info: ObjectInfo, reread_sample: float) -> _Finding:
     wanted = Digest.parse(entry.check_digest) if entry.check_digest else None
-    theirs = info.digest(wanted.algorithm) if wanted else None
     try:
-        if wanted and theirs is None and wanted.algorithm in target.features.digests_returned:
-            # Many stores leave digests out of listings; asking for them is cheaper than reading everything back.
-            theirs = target.head(bucket, entry.key)[0].digest(wanted.algorithm)
+        theirs = stored_digest(target, bucket, info, wanted.algorithm) if wanted else None
         if theirs is not None:
             if theirs != wanted:
                 problem = f"the target holds {theirs}, the manifest says {wanted}"
                 return _Finding(entry.key, info.etag, problem, compared=True)
             if info.etag == entry.target_etag and int(entry.sha256[:8], 16) / 2**32 >= reread_sample:
                 return _Finding(entry.key, info.etag, compared=True)
-        digest = hashlib.sha256()
-        for start in range(0, info.size_bytes, _CHUNK_BYTES):
-            length = min(_CHUNK_BYTES, info.size_bytes - start)
-            digest.update(target.read(bucket, entry.key, start, length))
+        read = sha256_at(target, bucket, info)
     except NotFound:
         return _Finding(entry.key, "", "vanished while it was checked")
-    read = digest.hexdigest()
     problem = "" if read == entry.sha256 else f"read back as sha256 {read}, the manifest says {entry.sha256}"
     return _Finding(entry.key, info.etag, problem, compared=theirs is not None, reread=True)

@@ -29,21 +29,19 @@ class ReturnReport:
 
 
 def return_changes(
-    source: Store, target: Store, bucket: str, journal: Journal, *, prefix: str = "",
-    owns: frozenset[str] = frozenset(), part_size_bytes: int = 16 * 2**20,
-) -> ReturnReport:  # fmt: skip
+    source: Store, target: Store, bucket: str, journal: Journal, *, prefix: str = "", part_size_bytes: int = 16 * 2**20
+) -> ReturnReport:
     """Copy to the source what is new or changed at the target, remove what was deleted there. Safe to repeat.
 
     A change is the users', not ours, when the target's etag is not the one the journal says we wrote. `source` must be
-    opened with an identity that may write back. Keys in `owns` belong to another copy step and are left alone."""
+    opened with an identity that may write back."""
     report = ReturnReport()
     known = {entry.key: entry for entry in journal.entries("done")}
     at_source = {info.key: info for info in source.list(bucket, prefix)}
     for info in target.list(bucket, prefix):
-        if info.key in owns or info.key.startswith(".crossload/"):
-            known.pop(info.key, None)
-            continue
         ours = known.pop(info.key, None)
+        if info.key.startswith(".crossload/"):
+            continue
         if ours is not None and ours.target_etag == info.etag:
             report.unchanged += 1
             continue
@@ -51,7 +49,7 @@ def return_changes(
         _bring_back(back, info, ours, at_source.get(info.key), journal, report)
     for entry in known.values():
         there = at_source.get(entry.key)
-        if there is None or entry.key in owns:
+        if there is None:
             continue
         if there.etag != entry.source_etag:
             report.conflicts.append(entry.key)
@@ -138,6 +136,3 @@ def still_frozen(source: Store, bucket: str, journal: Journal, prefix: str = "")
     known = {entry.key: entry.source_etag for entry in journal.entries("done")}
     changed = [info.key for info in source.list(bucket, prefix) if known.pop(info.key, None) != info.etag]
     return sorted([*changed, *known])
-
-
-__all__ = ["ReturnReport", "return_changes", "still_frozen"]

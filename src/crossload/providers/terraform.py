@@ -12,6 +12,7 @@ from importlib import resources
 from crossload.ports.infra import Block, Constraint, Expression, Foundations, TerraformFiles, Value
 
 Blocks = Callable[[Foundations], Iterable[Block]]
+KEEP_KEY = Block("lifecycle", (), {"prevent_destroy": True}, note="Without the key the data cannot be read again.")
 
 
 @dataclass(slots=True)
@@ -51,6 +52,11 @@ def slug(name: str) -> str:
     """A Terraform name."""
     text = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     return text if text[:1].isalpha() else f"x_{text}"
+
+
+def labels(foundations: Foundations) -> dict[str, Value]:
+    """What everything here is marked with, in an order that stays."""
+    return dict(sorted(foundations.labels.items()))
 
 
 def required(name: str, version: str) -> Block:

@@ -26,6 +26,11 @@ def crc64nvme_base64(data: bytes) -> str:
     return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
 
 
+def digest_of(crc: str) -> Digest:
+    """What `crc64nvme_base64` gave, or the server, in the port's words."""
+    return Digest("crc64nvme", base64.b64decode(crc).hex())
+
+
 def head(wire: Wire, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta] | None:
     answer = wire.ask("HEAD", bucket, key, {"x-amz-checksum-mode": "ENABLED"})
     if answer is None:
@@ -35,7 +40,7 @@ def head(wire: Wire, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta] | N
         tags = _tags(wire.ask("GET", bucket, key, {}, {"tagging": ""}))
     if tags is None:
         return None
-    return _info(key, int(answer.headers["content-length"]), answer), _meta(answer.headers, tags)
+    return _info(key, answer), _meta(answer.headers, tags)
 
 
 def read(wire: Wire, bucket: str, key: str, span: str, if_match: str) -> bytes | None:
@@ -64,26 +69,29 @@ def write(
     answer = wire.ask("PUT", bucket, key, headers, content=data)
     if answer is None or "etag" not in answer.headers:
         return None
-    info = _info(key, len(data), answer)
-    digests = (Digest("crc64nvme", base64.b64decode(headers[_CRC]).hex()),)
-    return ObjectInfo(key, len(data), info.etag, info.version, digests=digests)
+    digests = (digest_of(headers[_CRC]),)
+    return ObjectInfo(key, len(data), _etag(answer), answer.headers.get("x-amz-version-id", ""), digests=digests)
 
 
 def write_part(wire: Wire, bucket: str, key: str, upload: str, number: int, data: bytes) -> str | None:
     """The part's etag."""
     query = {"partNumber": str(number), "uploadId": upload}
     answer = wire.ask("PUT", bucket, key, {_CRC: crc64nvme_base64(data)}, query, data)
-    return None if answer is None or "etag" not in answer.headers else answer.headers["etag"].strip('"')
+    return None if answer is None or "etag" not in answer.headers else _etag(answer)
 
 
-def _info(key: str, size_bytes: int, answer: Answer) -> ObjectInfo:
+def _etag(answer: Answer) -> str:
+    return answer.headers["etag"].strip('"')
+
+
+def _info(key: str, answer: Answer) -> ObjectInfo:
     crc = answer.headers.get(_CRC)
     modified = 0.0
     with contextlib.suppress(KeyError, ValueError):
         modified = parsedate_to_datetime(answer.headers["last-modified"]).timestamp()
     return ObjectInfo(
-        key, size_bytes, answer.headers["etag"].strip('"'), answer.headers.get("x-amz-version-id", ""), modified,
-        (Digest("crc64nvme", base64.b64decode(crc).hex()),) if crc else (),
+        key, int(answer.headers["content-length"]), _etag(answer), answer.headers.get("x-amz-version-id", ""), modified,
+        (digest_of(crc),) if crc else (),
     )  # fmt: skip
 
 

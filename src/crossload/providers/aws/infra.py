@@ -19,7 +19,16 @@ from crossload.ports.infra import (
     Value,
 )
 from crossload.ports.provider import Settings
-from crossload.providers.terraform import TerraformInfra, output, required, sign_in_variables, slug, variable
+from crossload.providers.terraform import (
+    KEEP_KEY,
+    TerraformInfra,
+    labels,
+    output,
+    required,
+    sign_in_variables,
+    slug,
+    variable,
+)
 
 _VERSION = "~> 6.69"
 # capability -> (actions, does it act on objects)
@@ -81,7 +90,7 @@ def _policy(*statements: Mapping[str, Value]) -> Call:
 
 
 def _setup(foundations: Foundations) -> list[Block]:
-    tags = Block("default_tags", (), {"tags": dict(sorted(foundations.labels.items()))})
+    tags = Block("default_tags", (), {"tags": labels(foundations)})
     provider = Block("provider", ("aws",), {"region": Expression("var.region")}, (tags,))
     return [required("aws", _VERSION), provider]
 
@@ -96,8 +105,7 @@ def _keys(foundations: Foundations) -> list[Block]:
             "rotation_period_in_days": max(90, key.rotation_days),
             "deletion_window_in_days": 30,
         }
-        keep = Block("lifecycle", (), {"prevent_destroy": True}, note="Without the key the data cannot be read again.")
-        out.append(Block("resource", ("aws_kms_key", name), attributes, (keep,), f"Protects {key.reason}."))
+        out.append(Block("resource", ("aws_kms_key", name), attributes, (KEEP_KEY,), f"Protects {key.reason}."))
         alias: dict[str, Value] = {
             "name": f"alias/{foundations.migration}-{key.name}",
             "target_key_id": Expression(f"aws_kms_key.{name}.key_id"),

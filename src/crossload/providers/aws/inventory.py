@@ -50,7 +50,6 @@ class Row:
     name: str
     facts: Mapping[str, str]
     actions: tuple[str, ...]
-    params: Mapping[str, Any] | None = None
     details: tuple[Detail, ...] = ()
     tags: str = ""
     keep: str = ""
@@ -231,9 +230,9 @@ def list_resources(row: Row, client_for: ClientFor) -> Iterator[Raw]:
     method = _method(row.operation)
     search = jmespath.compile(row.path)
     if client.can_paginate(method):
-        pages: Any = client.get_paginator(method).paginate(**(row.params or {}))
+        pages: Any = client.get_paginator(method).paginate()
     else:
-        pages = [getattr(client, method)(**(row.params or {}))]
+        pages = [getattr(client, method)()]
     for page in pages:
         for item in search.search(page) or ():
             yield dict(item) if isinstance(item, dict) else {"value": item}

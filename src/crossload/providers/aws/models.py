@@ -67,9 +67,7 @@ class BedrockModels:
         return ModelInfo(self._model, None, "converse", None)
 
     def endpoint(self) -> Endpoint:
-        connection = self._settings.connection
-        identity = self._settings.identity
-        chosen = {name: connection.get(f"{name}@{identity}") or connection.get(name, "") for name in _SETTINGS}
+        chosen = {name: self._settings.written(name) or "" for name in _SETTINGS}
         credentials = {name: value for name, value in chosen.items() if value}
         credentials["region"] = self._settings.place.region
         return Endpoint(

@@ -24,6 +24,7 @@ from crossload.ports.policy import (
 )
 from crossload.ports.provider import Settings
 from crossload.providers.aws.errors import translate, translated
+from crossload.providers.aws.references import many, statements
 from crossload.providers.aws.session import client
 
 # What stands for each neutral capability (Service Authorization Reference, Amazon S3), and on what it is asked.
@@ -62,7 +63,7 @@ class AwsPolicy:
         except AccessDenied:
             pass  # it is there, or not for us to know: each setting below says for itself what it tells
         document, how_policy = self._ask("get_bucket_policy", bucket, lambda answer: answer["Policy"])
-        policy = many(json.loads(document).get("Statement")) if document else []
+        policy = statements(json.loads(document)) if document else []
         acl, how_acl = self._ask("get_bucket_acl", bucket, lambda answer: answer["Grants"])
         facts = {
             **self._encryption(bucket),
@@ -161,10 +162,10 @@ class AwsPolicy:
         out: dict[str, list[str]] = {}
         for capability, (action, pattern) in _ACTIONS.items():
             resource = f"arn:aws:s3:::{pattern.format(bucket=bucket)}"
-            members = {name for name, statements in identities if decide(statements, action, resource)}
+            members = {name for name, allowed in identities if decide(allowed, action, resource)}
             for statement in policy:
                 if statement.get("Effect") == "Allow" and covers(statement, action, resource):
-                    members |= {"*" if text == "*" else text for text in _principals(statement)}
+                    members.update(_principals(statement))
             denied = {
                 text
                 for statement in policy
@@ -225,13 +226,6 @@ def _authorizations(iam: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def _statements(document: Any) -> list[dict[str, Any]]:
     value = json.loads(document) if isinstance(document, str) else document or {}
     return [item for item in many(value.get("Statement")) if isinstance(item, dict)]
-
-
-def many(value: Any) -> list[Any]:
-    """A policy may write one item where a list is meant."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list) else [value]
 
 
 def decide(statements: Iterable[Mapping[str, Any]], action: str, resource: str) -> bool:

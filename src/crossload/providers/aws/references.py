@@ -40,17 +40,20 @@ class References:
     """An index of the assets by everything that can name them."""
 
     def __init__(self, assets: Iterable[Asset]) -> None:
-        self._assets = list(assets)
         self._exact: dict[str, list[Asset]] = {}
-        for asset in self._assets:
-            for alias in _aliases(asset):
+        self._arns: list[tuple[Asset, list[str]]] = []
+        for asset in assets:
+            aliases = list(_aliases(asset))
+            for alias in aliases:
                 self._exact.setdefault(alias, []).append(asset)
+            self._arns.append((asset, [alias for alias in aliases if alias.startswith("arn:")]))
 
     def edges_of(self, source: Asset, raw: Any) -> Iterator[Edge]:
         """Edges from `source` to what its description names; `raw` is the SDK's answer."""
         for where, text in strings(raw):
-            if _is_policy(text):
-                yield from self._resource_policy(source, json.loads(text))
+            policy = _policy_in(text)
+            if policy is not None:
+                yield from self._resource_policy(source, policy)
                 continue
             for target in self._named(text, where):
                 if target.id != source.id and target.native != source.native:
@@ -71,16 +74,12 @@ class References:
         """Assets an ARN pattern covers. `*` alone says nothing about one asset, and matches none."""
         if pattern == "*":
             return []
-        found: list[Asset] = []
-        for asset in self._assets:
-            for alias in _aliases(asset):
-                # `bucket/*` is how a policy says "the objects of this bucket".
-                if alias.startswith("arn:") and (
-                    fnmatch.fnmatchcase(alias, pattern) or fnmatch.fnmatchcase(f"{alias}/x", pattern)
-                ):
-                    found.append(asset)
-                    break
-        return found
+        # `bucket/*` is how a policy says "the objects of this bucket".
+        return [
+            asset
+            for asset, arns in self._arns
+            if any(fnmatch.fnmatchcase(arn, pattern) or fnmatch.fnmatchcase(f"{arn}/x", pattern) for arn in arns)
+        ]
 
     def _named(self, text: str, where: str) -> list[Asset]:
         found = list(self._exact.get(text, ())) if len(text) >= _SHORTEST_NAME else []
@@ -120,8 +119,6 @@ def _aliases(asset: Asset) -> Iterator[str]:
         yield str(asset.fact("model"))
         # Policies may name a hosted model without a region; the account field is always empty.
         yield asset.native.split(":foundation-model/")[0].rsplit(":", 2)[0] + f":*::foundation-model/{asset.name}"
-    if asset.fact("url"):
-        yield str(asset.fact("url"))
 
 
 def _edge(source: Asset, target: Asset, where: str) -> Edge:
@@ -166,8 +163,7 @@ def strings(raw: Any, at: str = "") -> Iterator[tuple[str, str]]:
 
 
 def statements(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = document.get("Statement", [])
-    return [found] if isinstance(found, dict) else list(found)
+    return many(document.get("Statement"))
 
 
 def many(value: Any) -> list[Any]:
@@ -177,12 +173,11 @@ def many(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _is_policy(text: str) -> bool:
-    return text.lstrip().startswith("{") and '"Statement"' in text and _parses(text)
-
-
-def _parses(text: str) -> bool:
+def _policy_in(text: str) -> dict[str, Any] | None:
+    """The policy document that this text is, if it is one."""
+    if not text.lstrip().startswith("{") or '"Statement"' not in text:
+        return None
     try:
-        return isinstance(json.loads(text), dict)
+        return json.loads(text)
     except ValueError:
-        return False
+        return None

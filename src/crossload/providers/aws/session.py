@@ -12,6 +12,7 @@ from botocore.config import Config
 
 from crossload.ports.provider import Settings
 
+_SIGN_IN = ("profile", "config_file", "credentials_file")
 _lock = threading.Lock()
 _clients: dict[tuple[str, ...], Any] = {}
 
@@ -28,14 +29,12 @@ def _shared(region: str, profile: str, config_file: str, credentials_file: str) 
 
 def session(settings: Settings) -> boto3.Session:
     """A session for `config_file`, `credentials_file` and `profile`; what is missing is left to the SDK's chain."""
-    names = ("profile", "config_file", "credentials_file")
-    return _shared(settings.place.region, *(settings.get(name) for name in names))
+    return _shared(settings.place.region, *(settings.get(name) for name in _SIGN_IN))
 
 
 def client(settings: Settings, service: str) -> Any:
     """A shared client: building one costs 0.2-3 s of model loading, and clients are safe to share between threads."""
-    names = ("config_file", "credentials_file", "profile")
-    key = (service, settings.place.region, *(settings.get(name) for name in names))
+    key = (service, settings.place.region, *(settings.get(name) for name in _SIGN_IN))
     with _lock:
         if key not in _clients:
             config = Config(
@@ -53,8 +52,7 @@ def client(settings: Settings, service: str) -> Any:
 
 def credentials(settings: Settings) -> Any:
     """botocore's credentials of these settings, which renew themselves; None when the chain finds none."""
-    names = ("config_file", "credentials_file", "profile")
-    key = ("credentials", *(settings.get(name) for name in names))
+    key = ("credentials", *(settings.get(name) for name in _SIGN_IN))
     with _lock:
         if key not in _clients:
             _clients[key] = session(settings).get_credentials()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from crossload.estate.digest import Digest
 from crossload.ports.errors import NotFound, PreconditionFailed, Unsupported
 from crossload.ports.provider import Settings
 from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
 from crossload.providers.aws import fast
 from crossload.providers.aws.errors import translated
-from crossload.providers.aws.fast import crc64nvme_base64
+from crossload.providers.aws.fast import crc64nvme_base64, digest_of
 from crossload.providers.aws.session import client, credentials
 from crossload.providers.aws.wire import Wire
 
@@ -144,8 +142,9 @@ class S3Store:
                 Bucket=bucket, Key=key, Body=data, ChecksumCRC64NVME=crc, **_conditions(if_absent, if_match),
                 **_arguments(meta),
             )  # fmt: skip
-        digests = (Digest("crc64nvme", base64.b64decode(crc).hex()),)
-        return ObjectInfo(key, len(data), answer["ETag"].strip('"'), answer.get("VersionId", ""), digests=digests)
+        return ObjectInfo(
+            key, len(data), answer["ETag"].strip('"'), answer.get("VersionId", ""), digests=(digest_of(crc),)
+        )
 
     def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int) -> str:
         with translated():
@@ -193,9 +192,7 @@ class S3Store:
                 MultipartUpload={"Parts": listed},
                 **_conditions(if_absent, if_match),
             )
-        size = sum(part.size_bytes for part in parts)
-        info = {**answer, "ContentLength": size}
-        return _info(key, info)
+        return _info(key, {**answer, "ContentLength": sum(part.size_bytes for part in parts)})
 
     def abort(self, bucket: str, key: str, upload: str) -> None:
         try:
@@ -239,11 +236,11 @@ class S3Store:
         now = self._policy(bucket)
         if not now:
             return
-        kept = [item for item in json.loads(now)["Statement"] if item.get("Sid") != _FREEZE]
+        policy: dict[str, Any] = json.loads(now)
+        kept = [item for item in policy["Statement"] if item.get("Sid") != _FREEZE]
         with translated():
             if kept:
-                policy = {**json.loads(now), "Statement": kept}
-                self._s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+                self._s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({**policy, "Statement": kept}))
             else:
                 self._s3.delete_bucket_policy(Bucket=bucket)
 
@@ -280,14 +277,11 @@ def _arguments(meta: ObjectMeta) -> dict[str, Any]:
 
 
 def _info(key: str, answer: Mapping[str, Any]) -> ObjectInfo:
-    digests: list[Digest] = []
     crc = answer.get("ChecksumCRC64NVME")
-    if crc:
-        digests.append(Digest("crc64nvme", base64.b64decode(crc).hex()))
     modified = answer.get("LastModified")
     return ObjectInfo(
         key, answer["ContentLength"], answer["ETag"].strip('"'), answer.get("VersionId", ""),
-        modified.timestamp() if modified else 0.0, tuple(digests),
+        modified.timestamp() if modified else 0.0, (digest_of(crc),) if crc else (),
     )  # fmt: skip
 
 

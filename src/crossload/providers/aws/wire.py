@@ -27,11 +27,12 @@ class Wire:
     """Safe to share between threads. `credentials` is botocore's object, which renews itself."""
 
     def __init__(self, endpoint: str, region: str, credentials: Any) -> None:
+        parts = urlsplit(endpoint)
         self._endpoint = endpoint.rstrip("/")
-        self._host = urlsplit(endpoint).netloc
-        self._base = urlsplit(endpoint).path.rstrip("/")
+        self._host = parts.netloc
+        self._base = parts.path.rstrip("/")
         # Over TLS nobody can change the body, and the server checks the CRC we send; without it the body is signed.
-        self._signs_body = urlsplit(endpoint).scheme != "https"
+        self._signs_body = parts.scheme != "https"
         self._region = region
         self._credentials = credentials
         self._mutex = threading.Lock()
@@ -52,12 +53,10 @@ class Wire:
         if not all(value.isascii() for value in headers.values()):
             return None
         keys = self._credentials.get_frozen_credentials()
-        path = f"{self._base}/{bucket}/{quote(key, safe='/~')}"
+        path = f"/{bucket}/{quote(key, safe='/~')}"
         line = "&".join(f"{quote(n, safe='~')}={quote(v, safe='~')}" for n, v in sorted((query or {}).items()))
-        signed = self._sign(method, path, line, headers, content, keys)
-        answer = send(
-            method, f"{self._endpoint}{path[len(self._base) :]}{'?' + line if line else ''}", signed, content=content
-        )
+        signed = self._sign(method, self._base + path, line, headers, content, keys)
+        answer = send(method, f"{self._endpoint}{path}{'?' + line if line else ''}", signed, content=content)
         return answer if answer.status_code in (200, 204, 206) else None
 
     def _sign(

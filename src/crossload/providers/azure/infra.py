@@ -18,7 +18,16 @@ from crossload.ports.infra import (
     Value,
 )
 from crossload.ports.provider import Settings
-from crossload.providers.terraform import TerraformInfra, output, required, sign_in_variables, slug, variable
+from crossload.providers.terraform import (
+    KEEP_KEY,
+    TerraformInfra,
+    labels,
+    output,
+    required,
+    sign_in_variables,
+    slug,
+    variable,
+)
 
 _VERSION = "~> 5.10"
 _BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
@@ -78,15 +87,11 @@ def _container(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63]
 
 
-def _tags(foundations: Foundations) -> dict[str, Value]:
-    return dict(sorted(foundations.labels.items()))
-
-
 def _placed(foundations: Foundations) -> dict[str, Value]:
     return {
         "resource_group_name": Expression(f"{_GROUP}.name"),
         "location": Expression(f"{_GROUP}.location"),
-        "tags": _tags(foundations),
+        "tags": labels(foundations),
     }
 
 
@@ -104,7 +109,7 @@ def _setup(foundations: Foundations) -> list[Block]:
         {
             "name": foundations.migration,
             "location": Expression("var.region"),
-            "tags": _tags(foundations),
+            "tags": labels(foundations),
         },
     )
     return [required("azurerm", _VERSION), provider, group]
@@ -158,7 +163,7 @@ def _key(name: str, rotation_days: int, reason: str) -> Block:
         },
         (
             Block("rotation_policy", (), {}, (rotation,)),
-            Block("lifecycle", (), {"prevent_destroy": True}, note="Without the key the data cannot be read again."),
+            KEEP_KEY,
         ),
         f"Protects {reason}.",
     )

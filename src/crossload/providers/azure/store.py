@@ -191,7 +191,7 @@ class AzureStore:
 
     def _blob(self, bucket: str, key: str) -> Any:
         _expect_holdable(key)
-        return self._container(bucket).get_blob_client(key)
+        return self._service.get_blob_client(bucket, key)
 
 
 def _expect_holdable(key: str) -> None:

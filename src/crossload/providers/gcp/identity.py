@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from crossload.ports.identity import Permission, PermissionCheck, SignIn, judged
 from crossload.ports.provider import Settings
-from crossload.providers.gcp.session import access_token, request
+from crossload.providers.gcp.session import access_token, bucket_path, object_path, request
 
-_NO_SUCH_KEY = ".crossload%2Fpermission-check"
+_NO_SUCH_KEY = ".crossload/permission-check"
 _NEVER = "1"  # a generation no object has: the write can never happen
 
 
@@ -29,19 +27,17 @@ class GcpIdentity:
         return SignIn(token.subject, token.method, token.issuer, token.expires_at)
 
     def check(self, permission: Permission) -> PermissionCheck:
-        return judged(permission, lambda: self._ask(permission.capability, quote(permission.resource, safe="")))
+        return judged(permission, lambda: self._ask(permission.capability, permission.resource))
 
     def _ask(self, capability: str, bucket: str) -> str:
         if capability == "objects.list":
-            request(self._settings, "GET", f"/storage/v1/b/{bucket}/o", params={"maxResults": "1"})
+            request(self._settings, "GET", f"{bucket_path(bucket)}/o", params={"maxResults": "1"})
             return "objects.list of one key answered"
         if capability == "objects.read":
-            request(self._settings, "GET", f"/storage/v1/b/{bucket}/o/{_NO_SUCH_KEY}", params={"alt": "media"})
+            request(self._settings, "GET", object_path(bucket, _NO_SUCH_KEY), params={"alt": "media"})
             return "objects.get answered"
         if capability == "objects.write":
-            request(
-                self._settings, "DELETE", f"/storage/v1/b/{bucket}/o/{_NO_SUCH_KEY}",
-                params={"ifGenerationMatch": _NEVER},
-            )  # fmt: skip
+            path = object_path(bucket, _NO_SUCH_KEY)
+            request(self._settings, "DELETE", path, params={"ifGenerationMatch": _NEVER})
             return "objects.delete of a key that cannot match answered"
         return ""

@@ -15,7 +15,16 @@ from crossload.ports.infra import (
     Value,
 )
 from crossload.ports.provider import Settings
-from crossload.providers.terraform import TerraformInfra, output, required, sign_in_variables, slug, variable
+from crossload.providers.terraform import (
+    KEEP_KEY,
+    TerraformInfra,
+    labels,
+    output,
+    required,
+    sign_in_variables,
+    slug,
+    variable,
+)
 
 _VERSION = "~> 8.7"
 _DAY_SECONDS = 86_400
@@ -99,10 +108,6 @@ def _identifier(name: str) -> str:
     return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:32].strip("-")
 
 
-def _labels(foundations: Foundations) -> dict[str, Value]:
-    return dict(sorted(foundations.labels.items()))
-
-
 def _setup() -> list[Block]:
     provider = Block(
         "provider", ("google",), {"project": Expression("var.project"), "region": Expression("var.region")}
@@ -126,9 +131,8 @@ def _keys(foundations: Foundations) -> list[Block]:
             "key_ring": Expression("google_kms_key_ring.foundations.id"),
             "purpose": "ENCRYPT_DECRYPT",
             "rotation_period": f"{key.rotation_days * _DAY_SECONDS}s",
-            "labels": _labels(foundations),
+            "labels": labels(foundations),
         }
-        keep = Block("lifecycle", (), {"prevent_destroy": True}, note="Without the key the data cannot be read again.")
         agent = Block(
             "resource",
             ("google_kms_crypto_key_iam_member", f"{name}_storage"),
@@ -142,7 +146,7 @@ def _keys(foundations: Foundations) -> list[Block]:
             note="Cloud Storage itself encrypts and decrypts with the key; nobody else may.",
         )
         out += [
-            Block("resource", ("google_kms_crypto_key", name), attributes, (keep,), f"Protects {key.reason}."),
+            Block("resource", ("google_kms_crypto_key", name), attributes, (KEEP_KEY,), f"Protects {key.reason}."),
             agent,
         ]
     return out
@@ -151,9 +155,9 @@ def _keys(foundations: Foundations) -> list[Block]:
 def _buckets(foundations: Foundations) -> list[Block]:
     out: list[Block] = []
     for bucket in foundations.buckets:
-        labels = _labels(foundations)
+        marks = labels(foundations)
         if bucket.sensitivity:
-            labels["sensitivity"] = re.sub(r"[^a-z0-9_-]+", "-", bucket.sensitivity.lower())
+            marks["sensitivity"] = re.sub(r"[^a-z0-9_-]+", "-", bucket.sensitivity.lower())
         attributes: dict[str, Value] = {
             "name": bucket.name,
             "location": Expression("upper(var.region)"),
@@ -161,7 +165,7 @@ def _buckets(foundations: Foundations) -> list[Block]:
             "uniform_bucket_level_access": True,
             "public_access_prevention": "enforced",
             "force_destroy": False,
-            "labels": labels,
+            "labels": marks,
         }
         blocks = [Block("versioning", (), {"enabled": bucket.versioning})]
         if bucket.key:
@@ -275,7 +279,7 @@ def _secrets(foundations: Foundations) -> list[Block]:
             Block(
                 "resource",
                 ("google_secret_manager_secret", name),
-                {"secret_id": re.sub(r"[^A-Za-z0-9_-]+", "-", secret.name), "labels": _labels(foundations)},
+                {"secret_id": re.sub(r"[^A-Za-z0-9_-]+", "-", secret.name), "labels": labels(foundations)},
                 (managed,),
                 f"{secret.asset}: the box only; its value is put in by the team, never by a file.",
             )

@@ -4,8 +4,8 @@ Other kinds come through Cloud Asset Inventory in a later version; they are repo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from crossload.estate.asset import Asset, Kind, KindReport
@@ -21,7 +21,7 @@ from crossload.ports.account import (
 )
 from crossload.ports.errors import AccessDenied, CrossloadError
 from crossload.ports.provider import Settings
-from crossload.providers.gcp.session import access_token, request
+from crossload.providers.gcp.session import access_token, items, request
 from crossload.providers.gcp.store import open_store
 
 _THREADS = 8
@@ -49,7 +49,8 @@ class GcpAccount:
             for kind in _NOT_ASKED
         ]
         try:
-            buckets = list(self._buckets())
+            params = {"project": self._settings.require("project"), "maxResults": "500"}
+            buckets = list(items(partial(request, self._settings), "/storage/v1/b", params))
         except AccessDenied as error:
             return Discovery(self.place, (), (), (*reports, KindReport(self.place, "bucket", DENIED, None, str(error))))
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="discover") as pool:
@@ -69,16 +70,6 @@ class GcpAccount:
             reports.append(KindReport(self.place, "bucket.objects", status, len(refused), words))
         reports.sort(key=lambda report: report.kind)
         return Discovery(self.place, tuple(distinct(assets)), (), tuple(reports))
-
-    def _buckets(self) -> Iterator[dict[str, Any]]:
-        params = {"project": self._settings.require("project"), "maxResults": "500"}
-        while True:
-            page = request(self._settings, "GET", "/storage/v1/b", params=params).json()
-            yield from page.get("items", ())
-            token = page.get("nextPageToken")
-            if not token:
-                return
-            params["pageToken"] = token
 
     def _count(self, bucket: dict[str, Any]) -> tuple[Contents | None, str, str]:
         """The bucket's tally by listing it, bounded in memory; or the refusal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from crossload.ports.errors import AccessDenied, CrossloadError, Invalid, NotFound, NotSignedIn, Unsupported
 from crossload.ports.policy import (
@@ -21,7 +21,7 @@ from crossload.ports.policy import (
     Posture,
 )
 from crossload.ports.provider import Settings
-from crossload.providers.gcp.session import PUBLIC_ENDPOINT, request
+from crossload.providers.gcp.session import PUBLIC_ENDPOINT, bucket_path, request
 
 _EVERYBODY = frozenset({"allUsers", "allAuthenticatedUsers"})
 # Predefined roles (cloud.google.com/storage/docs/access-control/iam-roles); custom roles are read by their name only.
@@ -50,7 +50,7 @@ class GcpPolicy:
         self._settings = settings
 
     def posture(self, bucket: str) -> Posture:
-        path = f"/storage/v1/b/{quote(bucket, safe='')}"
+        path = bucket_path(bucket)
         raw: dict[str, Any] = request(self._settings, "GET", path, params={"projection": "full"}).json()
         grants, how = self._grants(path)
         facts = {

@@ -29,7 +29,14 @@ from crossload.ports.probe import (
 )
 from crossload.ports.provider import Settings
 from crossload.providers.credentials import identities_of
-from crossload.providers.gcp.session import PUBLIC_ENDPOINT, access_token, claims_of
+from crossload.providers.gcp.session import (
+    PUBLIC_ENDPOINT,
+    access_token,
+    claims_of,
+    client_form,
+    jwt_part,
+    object_path,
+)
 from crossload.providers.raw import exchange, post_form
 
 _NEVER = "1"  # a generation no object has: the condition is never met
@@ -112,7 +119,7 @@ class GcpProbe:
 
     def remove(self, bucket: str, key: str, version: str = "") -> bool:
         token, _ = self._token(OWN)
-        path = f"/storage/v1/b/{quote(bucket, safe='')}/o/{quote(key, safe='')}"
+        path = object_path(bucket, key)
         if version:
             path += f"?generation={version}"  # a named generation is removed for good, also where versions are kept
         answer = exchange(self._endpoint, "DELETE", path, {"Authorization": f"Bearer {token}"}, b"")
@@ -173,21 +180,12 @@ class GcpProbe:
         return value, ""
 
     def _ask_issuer(self, extra: Mapping[str, str]) -> str:
-        settings = self._settings
-        form = {
-            "grant_type": "client_credentials", "client_id": settings.require("client_id"),
-            "client_secret": settings.require("client_secret"), "audience": settings.get("audience"), **extra,
-        }  # fmt: skip
-        return post_form(settings.require("issuer").rstrip("/") + "/token", form)
+        form = {**client_form(self._settings), **extra}
+        return post_form(self._settings.require("issuer").rstrip("/") + "/token", form)
 
 
 def _encoded(value: Mapping[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).rstrip(b"=").decode()
-
-
-def _header_of(token: str) -> dict[str, Any]:
-    raw = token.split(".")[0]
-    return json.loads(base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4)))
 
 
 def _forged(own: str, claims: Mapping[str, Any]) -> str:
@@ -195,7 +193,7 @@ def _forged(own: str, claims: Mapping[str, Any]) -> str:
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-    header = {**_header_of(own), "alg": "RS256"}
+    header = {**jwt_part(own, 0), "alg": "RS256"}
     signed = f"{_encoded(header)}.{_encoded({**claims, 'jti': secrets.token_hex(8)})}"
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     signature = key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())

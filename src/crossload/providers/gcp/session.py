@@ -6,10 +6,10 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from crossload.ports import errors
 from crossload.ports.provider import Settings
@@ -59,21 +59,31 @@ def forget_tokens() -> None:
 def claims_of(token: str) -> dict[str, Any]:
     """The claims of a JWT (RFC 7519), unverified: the server judges it, we only read our own expiry."""
     try:
-        middle = token.split(".")[1]
-        return json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+        return jwt_part(token, 1)
     except (IndexError, ValueError):
         return {}
 
 
-def _federated(settings: Settings) -> Token:
-    """OIDC client credentials (RFC 6749 section 4.4) at the workload's own issuer."""
-    issuer = settings.require("issuer").rstrip("/")
-    form = {
+def jwt_part(token: str, number: int) -> dict[str, Any]:
+    """Header (0) or claims (1) of a JWT. Raises IndexError or ValueError for a token that is none."""
+    text = token.split(".")[number]
+    return json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+
+
+def client_form(settings: Settings) -> dict[str, str]:
+    """OIDC client credentials (RFC 6749 section 4.4), as the issuer's token endpoint asks for them."""
+    return {
         "grant_type": "client_credentials",
         "client_id": settings.require("client_id"),
         "client_secret": settings.require("client_secret"),
         "audience": settings.get("audience"),
     }
+
+
+def _federated(settings: Settings) -> Token:
+    """A token of the workload's own issuer."""
+    issuer = settings.require("issuer").rstrip("/")
+    form = client_form(settings)
     chain = f"OIDC client {form['client_id']} at {issuer}"
     body = urlencode({name: value for name, value in form.items() if value}).encode()
     try:
@@ -133,6 +143,29 @@ def request(
     if answer.status_code in accept:
         return answer
     raise translate(method, answer)
+
+
+def bucket_path(bucket: str) -> str:
+    return f"/storage/v1/b/{quote(bucket, safe='')}"
+
+
+def object_path(bucket: str, key: str) -> str:
+    return f"{bucket_path(bucket)}/o/{quote(key, safe='')}"
+
+
+def upload_path(bucket: str) -> str:
+    return f"/upload{bucket_path(bucket)}/o"
+
+
+def items(ask: Callable[..., Answer], path: str, params: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Everything a list method has, page by page. `ask` is `request` for one place."""
+    asked = dict(params)
+    while True:
+        page = ask("GET", path, params=asked).json()
+        yield from page.get("items", ())
+        if not page.get("nextPageToken"):
+            return
+        asked["pageToken"] = page["nextPageToken"]
 
 
 def translate(method: str, answer: Answer) -> errors.CrossloadError:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from awscrt import checksums
 
@@ -20,7 +19,7 @@ from crossload.ports.errors import CrossloadError, DigestMismatch, Invalid, NotF
 from crossload.ports.provider import Settings
 from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
 from crossload.providers.gcp import uploads
-from crossload.providers.gcp.session import request
+from crossload.providers.gcp.session import bucket_path, items, object_path, request, upload_path
 from crossload.providers.keepalive import Answer
 
 # Above this size metadata and bytes go in two requests: one body for both would have to be copied to be built.
@@ -63,7 +62,7 @@ class GcsStore:
 
     def ensure_bucket(self, bucket: str) -> bool:
         try:
-            self._ask("GET", f"/storage/v1/b/{quote(bucket, safe='')}")
+            self._ask("GET", bucket_path(bucket))
             return False
         except NotFound:
             body = {
@@ -80,7 +79,7 @@ class GcsStore:
 
     def remove_bucket(self, bucket: str) -> bool:
         try:
-            self._ask("DELETE", f"/storage/v1/b/{quote(bucket, safe='')}")
+            self._ask("DELETE", bucket_path(bucket))
         except NotFound:
             return False
         return True
@@ -95,18 +94,12 @@ class GcsStore:
 
     def _pages(self, bucket: str, more: Mapping[str, str]) -> Iterator[ObjectInfo]:
         params = {"fields": f"items({_FIELDS}),nextPageToken", "maxResults": "1000", **more}
-        while True:
-            page = self._ask("GET", f"/storage/v1/b/{quote(bucket, safe='')}/o", params=params).json()
-            for item in page.get("items", ()):
-                if not uploads.is_part(item["name"]):
-                    yield _info(item)
-            token = page.get("nextPageToken")
-            if not token:
-                return
-            params["pageToken"] = token
+        for item in items(self._ask, f"{bucket_path(bucket)}/o", params):
+            if not uploads.is_part(item["name"]):
+                yield _info(item)
 
     def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]:
-        item = self._ask("GET", _object_path(bucket, key)).json()
+        item = self._ask("GET", object_path(bucket, key)).json()
         return _info(item), _meta(item)
 
     def read(self, bucket: str, key: str, start: int = 0, length: int | None = None, if_match: str = "") -> bytes:
@@ -118,7 +111,7 @@ class GcsStore:
         headers = {"accept-encoding": "gzip"}  # or the store unpacks objects whose content encoding is gzip
         if start or length is not None:
             headers["range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
-        answer = self._ask("GET", _object_path(bucket, key), params=params, headers=headers, accept=_READ)
+        answer = self._ask("GET", object_path(bucket, key), params=params, headers=headers, accept=_READ)
         if answer.status_code == 416:  # the range starts behind the end: no bytes, and no failure
             return b""
         generation = answer.headers.get("x-goog-generation", if_match)
@@ -151,7 +144,7 @@ class GcsStore:
         body = b"".join((opening.encode(), data, f"\r\n--{boundary}--\r\n".encode()))
         params = {"uploadType": "multipart", **conditions}
         headers = {"content-type": f"multipart/related; boundary={boundary}"}
-        return self._ask("POST", _upload_path(bucket), params=params, headers=headers, content=body).json()
+        return self._ask("POST", upload_path(bucket), params=params, headers=headers, content=body).json()
 
     def _write_in_session(
         self, bucket: str, resource: Mapping[str, Any], data: bytes, conditions: Mapping[str, str]
@@ -163,7 +156,7 @@ class GcsStore:
         }
         params = {"uploadType": "resumable", **conditions}
         body = json.dumps(resource, ensure_ascii=False).encode()
-        session = self._ask("POST", _upload_path(bucket), params=params, headers=headers, content=body)
+        session = self._ask("POST", upload_path(bucket), params=params, headers=headers, content=body)
         span = {"content-range": f"bytes 0-{len(data) - 1}/{len(data)}"}
         return self._ask("PUT", session.headers["location"], headers=span, content=data).json()
 
@@ -202,7 +195,7 @@ class GcsStore:
 
     def delete(self, bucket: str, key: str, if_match: str = "") -> None:
         try:
-            self._ask("DELETE", _object_path(bucket, key), params=_conditions(False, if_match))
+            self._ask("DELETE", object_path(bucket, key), params=_conditions(False, if_match))
         except NotFound:
             return
 
@@ -225,14 +218,6 @@ class GcsStore:
 def _packed_on_the_way(answer: Answer) -> bool:
     """True when the server compressed a plain object for the road only."""
     return answer.headers.get("x-goog-stored-content-encoding") == "identity"
-
-
-def _upload_path(bucket: str) -> str:
-    return f"/upload/storage/v1/b/{quote(bucket, safe='')}/o"
-
-
-def _object_path(bucket: str, key: str) -> str:
-    return f"/storage/v1/b/{quote(bucket, safe='')}/o/{quote(key, safe='')}"
 
 
 def _conditions(if_absent: bool, if_match: str) -> dict[str, str]:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from awscrt import checksums
 
 from crossload.ports.errors import Invalid, NotFound
 from crossload.ports.store import Part
+from crossload.providers.gcp.session import bucket_path, items, object_path, upload_path
 from crossload.providers.keepalive import Answer
 
 PREFIX = ".crossload/uploads/"
@@ -47,21 +47,20 @@ def is_part(key: str) -> bool:
 def begin(ask: _Ask, bucket: str, resource: Mapping[str, Any]) -> str:
     """Write down what the object will be; the id names the folder of its parts."""
     upload = secrets.token_hex(12)
-    put_media(ask, bucket, f"{_folder(upload)}object.json", json.dumps(resource, ensure_ascii=False).encode())
+    put_media(ask, bucket, _object_file(upload), json.dumps(resource, ensure_ascii=False).encode())
     return upload
 
 
 def send(ask: _Ask, bucket: str, upload: str, part: Part, data: bytes) -> Mapping[str, Any]:
     """The stored part's resource. A part of an upload that is gone must not appear again, so we look first."""
-    ask("GET", f"/storage/v1/b/{quote(bucket, safe='')}/o/{quote(_folder(upload) + 'object.json', safe='')}")
+    ask("GET", object_path(bucket, _object_file(upload)))
     return put_media(ask, bucket, f"{_folder(upload)}{part.number:05d}-{part.offset_bytes:016x}", data)
 
 
-def put_media(ask: _Ask, bucket: str, name: str, data: bytes, **conditions: str) -> Mapping[str, Any]:
-    params = {"uploadType": "media", "name": name, **conditions}
+def put_media(ask: _Ask, bucket: str, name: str, data: bytes) -> Mapping[str, Any]:
+    params = {"uploadType": "media", "name": name}
     headers = {"content-type": "application/octet-stream"}
-    path = f"/upload/storage/v1/b/{quote(bucket, safe='')}/o"
-    return ask("POST", path, params=params, headers=headers, content=data).json()
+    return ask("POST", upload_path(bucket), params=params, headers=headers, content=data).json()
 
 
 def stored(ask: _Ask, bucket: str, upload: str) -> list[StoredPart]:
@@ -101,8 +100,7 @@ def join(
     ask: _Ask, bucket: str, upload: str, parts: list[StoredPart], key: str, conditions: Mapping[str, str]
 ) -> Mapping[str, Any]:
     """Compose the parts into `key`; more than one request takes are joined in groups first."""
-    path = f"/storage/v1/b/{quote(bucket, safe='')}/o/{quote(_folder(upload) + 'object.json', safe='')}"
-    resource = ask("GET", path, params={"alt": "media"}).json()
+    resource = ask("GET", object_path(bucket, _object_file(upload)), params={"alt": "media"}).json()
     layer = [(part.name, part.generation) for part in parts]
     level = 0
     while len(layer) > _SOURCES_MAX:
@@ -117,14 +115,14 @@ def join(
 def forget(ask: _Ask, bucket: str, upload: str) -> None:
     """Delete the parts, and last what names them, so that a crash here leaves an upload that can be forgotten again."""
     try:
-        items = list(_items(ask, bucket, upload))
+        found = list(_items(ask, bucket, upload))
     except NotFound:
         return
-    last = [item for item in items if str(item["name"]).endswith("/object.json")]
-    rest = [item for item in items if item not in last]
+    last = [item for item in found if str(item["name"]).endswith("/object.json")]
+    rest = [item for item in found if item not in last]
 
     def delete(item: Mapping[str, Any]) -> None:
-        path = f"/storage/v1/b/{quote(bucket, safe='')}/o/{quote(item['name'], safe='')}"
+        path = object_path(bucket, item["name"])
         ask("DELETE", path, params={"generation": str(item["generation"])}, accept=frozenset({200, 204, 404}))
 
     with ThreadPoolExecutor(_DELETERS) as pool:
@@ -148,14 +146,14 @@ def _folder(upload: str) -> str:
     return f"{PREFIX}{upload}/"
 
 
+def _object_file(upload: str) -> str:
+    """What says of an open upload what its object will be."""
+    return f"{_folder(upload)}object.json"
+
+
 def _items(ask: _Ask, bucket: str, upload: str) -> Iterator[Mapping[str, Any]]:
     params = {"prefix": _folder(upload), "fields": "items(name,size,generation,crc32c),nextPageToken"}
-    while True:
-        page = ask("GET", f"/storage/v1/b/{quote(bucket, safe='')}/o", params=params).json()
-        yield from page.get("items", ())
-        if not page.get("nextPageToken"):
-            return
-        params["pageToken"] = page["nextPageToken"]
+    return items(ask, f"{bucket_path(bucket)}/o", params)
 
 
 def _compose(
@@ -170,6 +168,6 @@ def _compose(
         "sourceObjects": [{"name": name, "generation": generation} for name, generation in sources],
         "destination": {"contentType": "application/octet-stream", **resource},
     }
-    path = f"/storage/v1/b/{quote(bucket, safe='')}/o/{quote(key, safe='')}/compose"
+    path = f"{object_path(bucket, key)}/compose"
     headers = {"content-type": "application/json"}
     return ask("POST", path, params=dict(conditions), headers=headers, content=json.dumps(body).encode()).json()

@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossload.estate.whole import write_whole
 from crossload.ports.store import ObjectMeta
 from crossload.providers.local.paths import SIDE, make_folders, sync_folder
-
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,26 +61,9 @@ def forget(folder: Path, key: str) -> None:
     _path(folder, key).unlink(missing_ok=True)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Whole or not at all, and on disk when it returns (its folder excepted)."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    try:
-        with draft.open("xb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
 def sha256_of_file(file: Path) -> str:
-    digest = hashlib.sha256()
     with file.open("rb", buffering=0) as source:
-        while chunk := source.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def meta_to_json(meta: ObjectMeta) -> dict[str, Any]:
@@ -129,5 +110,5 @@ def _store(folder: Path, key: str, states: list[State]) -> None:
             for state in states
         ],
     }  # fmt: skip
-    write_whole(path, json.dumps(held, ensure_ascii=False, indent=1).encode())
+    write_whole(path, json.dumps(held, ensure_ascii=False, indent=1), durable=True)
     sync_folder(path.parent)

@@ -119,8 +119,7 @@ class LocalStore:
             with file.open("rb", buffering=0) as source:
                 # From here on we hold this very file: one that is replaced under its name stays whole in our hands.
                 stat = os.fstat(source.fileno())
-                if if_match and sidecar.current(folder, key, file, stat).sha256 != if_match:
-                    raise PreconditionFailed(f"{bucket}/{key} changed: it is no longer {if_match[:12]}...")
+                _expect_unchanged(folder, key, file, stat, if_match)
                 end = stat.st_size if length is None else min(stat.st_size, start + length)
                 return _read_span(source.fileno(), start, max(0, end - start))
 
@@ -186,8 +185,7 @@ class LocalStore:
                 stat = _stat(file, bucket, key)
             except NotFound:
                 return
-            if if_match and sidecar.current(folder, key, file, stat).sha256 != if_match:
-                raise PreconditionFailed(f"{bucket}/{key} changed: it is no longer {if_match[:12]}...")
+            _expect_unchanged(folder, key, file, stat, if_match)
             file.unlink()
             with contextlib.suppress(FileNotFoundError):  # another delete took the folder away as empty
                 sync_folder(file.parent)
@@ -230,11 +228,10 @@ class LocalStore:
             there = file.stat() if file.is_file() else None
             if if_absent and there is not None:
                 raise PreconditionFailed(f"{folder.name}/{key} exists")
-            if if_match:
-                if there is None:
-                    raise PreconditionFailed(f"{folder.name}/{key} does not exist")
-                if sidecar.current(folder, key, file, there).sha256 != if_match:
-                    raise PreconditionFailed(f"{folder.name}/{key} changed: it is no longer {if_match[:12]}...")
+            if there is not None:
+                _expect_unchanged(folder, key, file, there, if_match)
+            elif if_match:
+                raise PreconditionFailed(f"{folder.name}/{key} does not exist")
             if file.is_dir():
                 hint = "a disk cannot hold a file and a folder of one name: rename one of them at the source"
                 raise Invalid(f"{folder.name}/{key} is a folder", hint=hint)
@@ -288,6 +285,11 @@ def _stat(file: Path, bucket: str, key: str) -> os.stat_result:
     except NotADirectoryError:
         pass
     raise NotFound(f"no object {bucket}/{key}")
+
+
+def _expect_unchanged(folder: Path, key: str, file: Path, stat: os.stat_result, if_match: str) -> None:
+    if if_match and sidecar.current(folder, key, file, stat).sha256 != if_match:
+        raise PreconditionFailed(f"{folder.name}/{key} changed: it is no longer {if_match[:12]}...")
 
 
 def _read_span(descriptor: int, start: int, length: int) -> bytes:

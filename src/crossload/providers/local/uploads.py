@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from crossload.estate.whole import write_whole
 from crossload.ports.errors import DigestMismatch, Invalid, NotFound
 from crossload.ports.store import ObjectMeta, Part
 from crossload.providers.local.paths import SIDE, make_folders, sync_folder
-from crossload.providers.local.sidecar import meta_from_json, meta_to_json, write_whole
+from crossload.providers.local.sidecar import meta_from_json, meta_to_json
 
 _CHUNK_BYTES = 1 << 20
 
@@ -28,7 +29,7 @@ class Upload:
         upload = cls._at(bucket, secrets.token_hex(12))
         make_folders(upload.folder, bucket)
         held = {"key": key, "meta": meta_to_json(meta)}
-        write_whole(upload.folder / "upload.json", json.dumps(held, ensure_ascii=False, indent=1).encode())
+        write_whole(upload.folder / "upload.json", json.dumps(held, ensure_ascii=False, indent=1), durable=True)
         sync_folder(upload.folder)
         return upload
 
@@ -52,7 +53,7 @@ class Upload:
     def add(self, part: Part, data: bytes) -> Part:
         digest = hashlib.sha256(data).hexdigest()
         name = f"{part.number:05d}-{part.offset_bytes:016x}-{digest}"
-        write_whole(self.folder / name, data)
+        write_whole(self.folder / name, data, durable=True)
         sync_folder(self.folder)
         for other in self.folder.glob(f"{part.number:05d}-*"):
             if other.name != name:

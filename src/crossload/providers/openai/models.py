@@ -62,9 +62,7 @@ class OpenAiModels:
         return ModelInfo(self._model, digest, "chat", context)
 
     def endpoint(self) -> Endpoint:
-        identity = self._settings.identity
-        connection = self._settings.connection
-        key = connection.get(f"key@{identity}") or connection.get("key", "")
+        key = self._settings.written("key") or ""
         return Endpoint("chat", self._base, self._model, {"key": key} if key else {})
 
     def complete(self, request: ChatRequest) -> ChatReply:

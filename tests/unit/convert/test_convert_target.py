@@ -297,13 +297,13 @@ def test_unknown_keywords_and_methods_are_refused(s3: Any) -> None:
 
 
 def test_a_refused_client_and_a_dead_endpoint(
-    adapter: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    adapter: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dead_port: int
 ) -> None:
     (tmp_path / "secret").write_text("wrong")
     with pytest.raises(ClientError) as error:
         adapter.client("s3").head_object(Bucket="docs", Key="k")
     assert code_of(error) == ("InvalidToken", 401)
-    monkeypatch.setenv("CROSSLOAD_OIDC_ISSUER", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("CROSSLOAD_OIDC_ISSUER", f"http://127.0.0.1:{dead_port}")
     with pytest.raises(EndpointConnectionError):
         adapter.client("s3").head_object(Bucket="docs", Key="k")
 

@@ -12,7 +12,10 @@ import pytest
 from crossload.engines.convert.trial import Trial, copy_application, counts_in, run_tests, same_tests
 from crossload.ports.errors import Invalid
 
-ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTEST_ADDOPTS": "-p no:cacheprovider", "PYTHONDONTWRITEBYTECODE": "1"}
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"], "PYTEST_ADDOPTS": "-p no:cacheprovider", "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # our own plugins take longer to load than these tests to run
+}  # fmt: skip
 
 
 def test_counts_exit_code_and_log(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 
-def split_arguments(arguments: Node, scope: Scope) -> tuple[list[Node], dict[str, Node]]:
+def split_arguments(call: Node, scope: Scope) -> tuple[list[Node], dict[str, Node]]:
     """Positional arguments and keywords of a call; splats are left out."""
     plain: list[Node] = []
     named: dict[str, Node] = {}
-    if arguments.type != "argument_list":
+    arguments = call.child_by_field_name("arguments")
+    if arguments is None or arguments.type != "argument_list":
         return plain, named
     for child in arguments.named_children:
         if child.type == "keyword_argument":
@@ -33,25 +34,24 @@ def positional(parameters: list[Parameter]) -> list[Parameter]:
 
 
 def argument_node(function: Function, call: Node, scope: Scope, bound: bool, name: str) -> Node | None:
-    arguments = call.child_by_field_name("arguments")
-    if arguments is None:
-        return None
-    plain, named = split_arguments(arguments, scope)
     parameters = positional(function.parameters[1:] if bound else function.parameters)
     position = next((at for at, parameter in enumerate(parameters) if parameter.name == name), -1)
-    return named.get(name) or (plain[position] if 0 <= position < len(plain) else None)
+    return argument_at(call, scope, name, position)
+
+
+def argument_at(call: Node, scope: Scope, name: str, position: int, skip: int = 0) -> Node | None:
+    """What a call gives by keyword, else by position (-1: by keyword only) behind the first `skip` arguments."""
+    plain, named = split_arguments(call, scope)
+    return named.get(name) or (plain[skip + position] if 0 <= position < len(plain) - skip else None)
 
 
 def origin_of(call: Node, scope: Scope, parent: Sdk | None, converted: bool, partial: bool) -> Origin | None:
     """Where the client is made. For `partial(sdk.client, ...)` that is its first argument."""
-    arguments = call.child_by_field_name("arguments")
-    callee = call.child_by_field_name("function")
-    if partial and arguments is not None:
-        callee = split_arguments(arguments, scope)[0][0]
+    plain, options = split_arguments(call, scope)
+    callee = plain[0] if partial else call.child_by_field_name("function")
     if callee is None:
         return None
     owner = callee.child_by_field_name("object") if callee.type == "attribute" else callee
-    options = split_arguments(arguments, scope)[1] if arguments is not None else {}
     return Origin(
         scope.file.path,
         call.start_point.row + 1,

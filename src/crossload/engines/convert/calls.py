@@ -8,6 +8,11 @@ from typing import Any
 ADAPTER_MODULE = "crossload_portable"
 
 
+def is_adapter(module: str) -> bool:
+    """Whether a dotted module is a generated adapter, whatever package it lies in."""
+    return module.rpartition(".")[2] == ADAPTER_MODULE
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
     """The call that made a client. Byte offsets are those of the callee expression (`sdk.client`) and of its object

@@ -111,6 +111,13 @@ class File:
     def text(self, node: Node) -> str:
         return self.source[node.start_byte : node.end_byte].decode("utf-8", "replace")
 
+    def constant(self, node: Node) -> str | None:
+        """The text of a string literal; None for one with code in it."""
+        parts = node.named_children
+        if any(part.type == "interpolation" for part in parts):
+            return None
+        return "".join(self.text(part) for part in parts if part.type == "string_content")
+
 
 def is_test_path(path: str) -> bool:
     at = PurePosixPath(path)
@@ -129,13 +136,18 @@ class Index:
     functions: dict[str, list[Function]] = field(default_factory=lambda: defaultdict(list))
     calls: dict[str, list[tuple[Node, Scope]]] = field(default_factory=lambda: defaultdict(list))
     unread: dict[str, str] = field(default_factory=dict)
+    _asked: dict[str, File | None] = field(default_factory=dict)
 
     def module(self, dotted: str) -> File | None:
-        """The file of a dotted module, also when the scanned folder sits above or below the import root."""
-        found = self.modules.get(dotted)
-        if found is None and dotted:
-            found = next((file for name, file in self.modules.items() if name.endswith("." + dotted)), None)
-        return found
+        """The file of a dotted module, also when the scanned folder sits above or below the import root. The index
+        must be complete: answers are kept."""
+        if dotted not in self._asked:
+            found = self.modules.get(dotted)
+            if found is None and dotted:
+                tail = f".{dotted}"
+                found = next((file for name, file in self.modules.items() if name.endswith(tail)), None)
+            self._asked[dotted] = found
+        return self._asked[dotted]
 
 
 def python_files(folder: Path, sdk_modules: frozenset[str] = frozenset()) -> Iterator[Path]:

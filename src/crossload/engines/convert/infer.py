@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from crossload.engines.convert.arguments import positional, split_arguments
-from crossload.engines.convert.calls import ADAPTER_MODULE, Origin
+from crossload.engines.convert.arguments import argument_at, positional, split_arguments
+from crossload.engines.convert.calls import ADAPTER_MODULE, Origin, is_adapter
 from crossload.engines.convert.index import Binding, Class, File, Function, Index, Scope
 from crossload.engines.convert.made import client_maker, sdk_value
 from crossload.engines.convert.parameters import CALL_SITES, annotated, parameter_values
@@ -103,7 +103,9 @@ class Resolver:
         elif kind == "call":
             yield from self._call(node, scope, frame)
         elif kind == "string":
-            yield from self._string(node, scope)
+            text = scope.file.constant(node)
+            if text is not None:
+                yield Text(text)
         elif kind in (
             "dictionary",
             "list",
@@ -120,12 +122,6 @@ class Resolver:
         else:
             for child in _alternatives(node):
                 yield from self.infer(child, scope, frame)
-
-    def _string(self, node: Node, scope: Scope) -> Iterator[Value]:
-        parts = node.named_children
-        if any(part.type == "interpolation" for part in parts):
-            return
-        yield Text("".join(scope.file.text(part) for part in parts if part.type == "string_content"))
 
     def _subscript(self, node: Node, scope: Scope, frame: Frame | None) -> Iterator[Value]:
         keys = node.children_by_field_name("subscript")
@@ -220,7 +216,7 @@ class Resolver:
             yield Module(below)
 
     def _exported(self, file: File, name: str) -> Iterator[Value]:
-        if _is_adapter(file.module):
+        if is_adapter(file.module):
             yield Foreign(f"{ADAPTER_MODULE}.{name}")
         elif name in file.scope.names or "*" in file.scope.names:
             yield from self.name(name, file.scope, None)
@@ -310,11 +306,7 @@ class Resolver:
             return
         position = class_.fields.index(name)
         for call, scope in self.index.calls.get(class_.name, ())[:CALL_SITES]:
-            arguments = call.child_by_field_name("arguments")
-            if arguments is not None:
-                plain, named = split_arguments(arguments, scope)
-                node = named.get(name) or (plain[position] if position < len(plain) else None)
-                yield from self.infer(node, scope)
+            yield from self.infer(argument_at(call, scope, name, position), scope)
 
     def class_members(self, class_: Class, name: str) -> Values:
         return frozenset(self._attribute(class_, name, Instance(class_)))
@@ -348,18 +340,14 @@ class Resolver:
         if callee.type == "attribute":
             member = callee.child_by_field_name("attribute")
             if member is not None and scope.file.text(member) in ("get", "setdefault", "pop"):
-                plain = self.plain_arguments(node, scope)
+                plain, _ = split_arguments(node, scope)
                 for value in self.infer(callee.child_by_field_name("object"), scope, frame):
                     yield from self.element(value, plain[0] if plain else None, scope, frame)
                 for default in plain[1:2]:
                     yield from self.infer(default, scope, frame)
             elif member is not None and scope.file.text(member) == "enter_context":
-                for argument in self.plain_arguments(node, scope):
+                for argument in split_arguments(node, scope)[0]:
                     yield from self.infer(argument, scope, frame)
-
-    def plain_arguments(self, call: Node, scope: Scope) -> list[Node]:
-        arguments = call.child_by_field_name("arguments")
-        return split_arguments(arguments, scope)[0] if arguments is not None else []
 
     def _super(self, scope: Scope, frame: Frame | None) -> Iterator[Value]:
         at: Scope | None = scope
@@ -391,7 +379,7 @@ class Resolver:
     def _called_foreign(self, value: Foreign, call: Node, scope: Scope, frame: Frame | None) -> Iterator[Value]:
         dotted = value.dotted
         made, converted = client_maker(self, dotted)
-        plain = self.plain_arguments(call, scope)
+        plain, _ = split_arguments(call, scope)
         if made is not None:
             yield from sdk_value(self, made, None, call, scope, frame, converted=converted)
         elif dotted == f"{ADAPTER_MODULE}.{self.reading.session_dispatch}":
@@ -411,7 +399,7 @@ class Resolver:
                 yield from sdk_value(self, made, None, call, scope, frame, converted=converted, partial=value)
         elif isinstance(inner, Routine):
             given = self._bind(inner, value.call, value.scope, value.frame, skip=1)
-            later = self._bind(inner, call, scope, frame, filled=len(self.plain_arguments(value.call, value.scope)) - 1)
+            later = self._bind(inner, call, scope, frame, filled=len(split_arguments(value.call, value.scope)[0]) - 1)
             merged = dict(given.arguments) | dict(later.arguments)
             yield from self.results(
                 inner.function,
@@ -433,8 +421,8 @@ class Resolver:
         function = routine.function
         known: dict[str, Values] = {}
         arguments = call.child_by_field_name("arguments") if call is not None else None
-        if arguments is not None and scope is not None:
-            plain, named = split_arguments(arguments, scope)
+        if call is not None and arguments is not None and scope is not None:
+            plain, named = split_arguments(call, scope)
             parameters = function.parameters[1:] if _takes_self(routine) else function.parameters
             for parameter, node in zip(positional(parameters)[filled:], plain[skip:], strict=False):
                 known[parameter.name] = self.infer(node, scope, frame)
@@ -473,10 +461,6 @@ def _alternatives(node: Node) -> list[Node]:
 
 def _first(item: tuple[str, Values]) -> str:
     return item[0]
-
-
-def _is_adapter(module: str) -> bool:
-    return module.rpartition(".")[2] == ADAPTER_MODULE
 
 
 def _takes_self(routine: Routine) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from crossload.engines.convert.arguments import origin_of, split_arguments
+from crossload.engines.convert.arguments import argument_at, origin_of
 from crossload.engines.convert.calls import ADAPTER_MODULE
 from crossload.engines.convert.index import Scope
 from crossload.engines.convert.values import Frame, Partial, Sdk, Text, Value
@@ -38,10 +38,8 @@ def sdk_value(
         yield from (Sdk(made.kind, parent.service, parent.origin, operation) for operation in operations)
         return
     converted = converted or (parent is not None and parent.origin is not None and parent.origin.converted)
-    place = partial or None
-    origin = origin_of(
-        place.call if place else call, place.scope if place else scope, parent, converted, place is not None
-    )
+    site = (partial.call, partial.scope) if partial is not None else (call, scope)
+    origin = origin_of(*site, parent, converted, partial is not None)
     yield from (Sdk(made.kind, service, origin) for service in (sorted(named) or [""]))
 
 
@@ -54,12 +52,7 @@ def service_values(
     skip: int = 0,
 ) -> set[str]:
     """The constant strings that may stand for the service."""
-    arguments = call.child_by_field_name("arguments")
-    if arguments is None or made.service_position < 0:
+    if made.service_position < 0:
         return set()
-    plain, named = split_arguments(arguments, scope)
-    plain = plain[skip:]
-    node = named.get(made.service_keyword)
-    if node is None and made.service_position < len(plain):
-        node = plain[made.service_position]
+    node = argument_at(call, scope, made.service_keyword, made.service_position, skip)
     return {item.text for item in resolver.infer(node, scope, frame) if isinstance(item, Text)}

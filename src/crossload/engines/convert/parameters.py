@@ -78,20 +78,16 @@ def annotated(resolver: Resolver, node: Node | None, scope: Scope) -> Iterator[V
     """Clients named by a type (`Client | None`, `Optional["Client"]`), and our own classes."""
     if node is None:
         return
-    if node.type in ("identifier", "attribute"):
-        text = scope.file.text(node)
-        service = resolver.reading.annotations.get(text.rpartition(".")[2])
-        if service is not None:
-            yield Sdk("client", service)
-            return
-        yield from (Instance(item.class_) for item in resolver.infer(node, scope) if isinstance(item, Maker))
-    elif node.type == "string":
+    if node.type in ("identifier", "attribute", "string"):
         text = scope.file.text(node).strip("'\"")
         service = resolver.reading.annotations.get(text.rpartition(".")[2])
         if service is not None:
             yield Sdk("client", service)
-        elif text.isidentifier():
-            yield from (Instance(item.class_) for item in resolver.name(text, scope, None) if isinstance(item, Maker))
+            return
+        quoted = node.type == "string"
+        found = resolver.infer(node, scope) if not quoted else resolver.name(text, scope, None)
+        if not quoted or text.isidentifier():
+            yield from (Instance(item.class_) for item in found if isinstance(item, Maker))
     else:
         for child in node.named_children:
             yield from annotated(resolver, child, scope)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossload.engines.convert.arguments import split_arguments
-from crossload.engines.convert.calls import ADAPTER_MODULE, Argument, NeutralCall, Origin
+from crossload.engines.convert.calls import Argument, NeutralCall, Origin, is_adapter
 from crossload.engines.convert.index import File, Index, Scope
 from crossload.engines.convert.infer import BudgetSpent, Resolver
 from crossload.engines.convert.usage import keys_read, keywords_of_mapping
@@ -51,16 +51,12 @@ def scan(root: Path, reading: Reading, steps_per_site: int | None = None) -> Sca
     resolver = Resolver(index, reading, steps_per_site) if steps_per_site else Resolver(index, reading)
     finder = _Finder(index, reading, resolver)
     for file in index.files.values():
-        if not _is_generated(file):
+        if not is_adapter(file.module):
             finder.look_into(file)
     problems = [*finder.problems, *_reading_problems(index)]
     digests = {path: sha256_of(file.source) for path, file in index.files.items()}
     calls = sorted(finder.calls, key=lambda call: (call.path, call.line, call.column, call.service, call.method))
     return Scan(root, index, tuple(calls), tuple(problems), digests)
-
-
-def _is_generated(file: File) -> bool:
-    return file.module.rpartition(".")[2] == ADAPTER_MODULE
 
 
 def _reading_problems(index: Index) -> Iterator[Diagnostic]:
@@ -216,7 +212,7 @@ class _Finder:
         arguments = call.child_by_field_name("arguments")
         if arguments is None:
             return [], False
-        plain, named = split_arguments(arguments, scope)
+        plain, named = split_arguments(call, scope)
         found, untraced = list(named), False
         positions = row.positions if row is not None else ()
         found += [positions[at] for at in range(min(len(plain), len(positions)))]

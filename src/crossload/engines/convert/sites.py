@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 def package_root(index: Index, path: str) -> str:
     """The topmost folder of the package a file is in; the file's own folder when it is in none."""
     folder = PurePosixPath(path).parent
-    if f"{folder}/__init__.py".removeprefix("./") not in index.files:
+    if not _is_package(index, folder):
         return str(folder)
-    while f"{folder.parent}/__init__.py".removeprefix("./") in index.files and folder != folder.parent:
+    while _is_package(index, folder.parent) and folder != folder.parent:
         folder = folder.parent
     return str(folder)
+
+
+def _is_package(index: Index, folder: PurePosixPath) -> bool:
+    return f"{folder}/__init__.py".removeprefix("./") in index.files
 
 
 def adapter_path(index: Index, path: str) -> str:
@@ -81,15 +85,10 @@ def _import_edits(index: Index, file: File, spans: list[tuple[int, int]]) -> lis
 def _import_line(index: Index, file: File) -> str:
     root = package_root(index, file.path)
     folder = PurePosixPath(file.path).parent
-    if f"{folder}/__init__.py".removeprefix("./") not in index.files:
+    if not _is_package(index, folder):
         return f"import {ADAPTER_MODULE}"
     depth = len(folder.parts) - len(PurePosixPath(root).parts)
     return f"from {'.' * (depth + 1)} import {ADAPTER_MODULE}"
-
-
-def _top_imports(file: File) -> list[Node]:
-    kinds = ("import_statement", "import_from_statement", "future_import_statement")
-    return [node for node in file.root.named_children if node.type in kinds]
 
 
 def _last_import(file: File) -> Node | None:
@@ -105,7 +104,7 @@ def _last_import(file: File) -> Node | None:
 
 def _unused_import(index: Index, file: File, spans: list[tuple[int, int]]) -> Node | None:
     """The statement `import sdk` when nothing uses its name any more, here or from elsewhere."""
-    for node in _top_imports(file):
+    for node in file.root.named_children:
         names = node.children_by_field_name("name")
         if node.type != "import_statement" or len(names) != 1 or names[0].type != "dotted_name":
             continue

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def keywords_of_mapping(node: Node, scope: Scope, resolver: Resolver) -> list[str] | None:
     """The keys of a mapping that is splatted into a call; None when they cannot all be known."""
     values = resolver.infer(node, scope)
-    if not values and not (node.type == "dictionary"):
+    if not values and node.type != "dictionary":
         return None
     found: list[str] = []
     for value in sorted(values, key=_place):
@@ -66,10 +66,7 @@ def _changed_elsewhere(name: str, scope: Scope) -> bool:
 def _constant(node: Node | None, scope: Scope) -> str | None:
     if node is None or node.type != "string":
         return None
-    parts = [part for part in node.named_children if part.type == "string_content"]
-    if any(part.type == "interpolation" for part in node.named_children):
-        return None
-    return "".join(scope.file.text(part) for part in parts)
+    return scope.file.constant(node)
 
 
 def keys_read(call: Node, scope: Scope) -> tuple[str, ...]:

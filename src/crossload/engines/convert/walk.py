@@ -111,7 +111,7 @@ def _define_function(node: Node, scope: Scope, index: Index, work: Work, decorat
         function.owner = scope.class_
     index.functions[name].append(function)
     for parameter in parameters:
-        inner.names[parameter.name].append(Binding("parameter", inner, function=function, name=parameter.name))
+        inner.names[parameter.name].append(Binding("parameter", inner, function=function))
     if name_node is not None:
         _bind(scope, name, Binding("function", scope, function=function))
     body = _field(node, "body")
@@ -202,7 +202,7 @@ def _target(target: Node, binding: Binding, scope: Scope) -> None:
             _target(base, Binding("item", scope, binding.node, key=keys[0]), scope)
     elif target.type in ("pattern_list", "tuple_pattern", "list_pattern", "expression_list", "tuple"):
         for position, child in enumerate(target.named_children):
-            _target(child, Binding("unpack", scope, binding.node, position=position, name=binding.kind), scope)
+            _target(child, Binding("unpack", scope, binding.node, position=position), scope)
     elif target.type in ("parenthesized_expression", "as_pattern_target") and target.named_children:
         _target(target.named_children[0], binding, scope)
 

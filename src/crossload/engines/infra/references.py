@@ -111,11 +111,11 @@ def type_of(found: Traversal, known: Declared, schemas: dict[str, ProviderSchema
     if schema is None or len(found.path) < 3:
         return "any"
     at: BlockSchema = schema
-    steps = [step for step in found.path[2:]]
+    steps = found.path[2:]
     for index, step in enumerate(steps):
         argument = at.argument(step)
         if argument is not None:
-            return _inside(argument.type, tuple(steps[index + 1 :]))
+            return _inside(argument.type, steps[index + 1 :])
         inner = at.block(step)
         if inner is not None:
             at = inner

@@ -97,6 +97,14 @@ def helpdesk(lab: Lab) -> Lab:
 
 
 @pytest.fixture(scope="session")
+def dead_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that is bound and does not listen: whoever connects is refused, and nobody can take it."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The checkout these tests belong to."""
     return Path(__file__).resolve().parent.parent

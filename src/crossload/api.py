@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from crossload import wiring
-from crossload.engines.planner.placement import choose
 from crossload.estate.asset import Inventory
 from crossload.estate.diagnostic import Diagnostic, errors_in
 from crossload.estate.digest import digest_of_json, sha256_of
@@ -103,7 +101,8 @@ class Project:
     def status(self) -> list[StepStatus]:
         with self._ledger() as ledger:
             states = ledger.states()
-            ids = {item.sequence: item.id for item in ledger.evidence()}
+            shown = {state.sequence for state in states.values()}
+            ids = {item.sequence: item.id for item in ledger.evidence() if item.sequence in shown}
         found: list[StepStatus] = []
         for step in self.load_plan().steps:
             state = states.get(step.id)
@@ -144,9 +143,8 @@ class Project:
         """Discover the sources anew and lock what was found."""
         with self._changing("inventory") as ledger:
             planned = wiring.stage("inventory").plan(self.migration, Facts(Inventory()))
-            for step in planned.steps:  # a repeat is wanted here: the world may have changed
-                ledger.begin(step.id, step.digest)
-            return self._run(ledger, Inventory(), told).apply(planned.steps)
+            # A repeat is wanted here: the world may have changed.
+            return self._run(ledger, Inventory(), told).apply(planned.steps, again=True)
 
     def inventory_csv(self) -> str:
         """The locked inventory as a spreadsheet that reads back the same."""
@@ -157,6 +155,9 @@ class Project:
     def make_plan(self, *, save: bool = True) -> Plan:
         """Ask every stage what it would do; pure, apart from reading the locks and writing the plan. Raises Refused
         when the new plan would forget a step of the cutover that only a rollback can undo."""
+        from crossload.engines.planner.forecast import forecast
+        from crossload.engines.planner.placement import choose
+
         inventory = self.inventory()
         with self._ledger() as ledger:
             outcomes = ledger.outcomes()
@@ -172,7 +173,7 @@ class Project:
         steps = [_with_known_dependencies(step, known) for step in steps]
         plan = Plan(
             self.migration.name, self._migration_digest(), self._inventory_digest(), tuple(steps), tuple(diagnostics),
-            choices, _estimates(self.migration, inventory, choices, outcomes),
+            choices, forecast(self.migration, inventory, choices, outcomes),
         )  # fmt: skip
         if save:
             with self._changing("plan") as ledger:
@@ -255,12 +256,11 @@ class Project:
         it is not, or when nothing was converted yet."""
         plan = self._fresh_plan()
         with self._changing("apply --write") as ledger:
-            states = ledger.states()
-            steps = [s for s in plan.steps if (s.stage, s.action) == ("conversion", "rewrite")]
-            ready = [s for s in steps if s.id in states and states[s.id].state == "good"]
+            good = ledger.outcomes()
+            ready = [s for s in plan.steps if (s.stage, s.action) == ("conversion", "rewrite") and s.id in good]
             if not ready:
                 raise Refused("no converted code is there to write", hint="run `crossload apply --stage conversion`")
-            world = wiring.CloudWorld(self.migration, self.inventory(), ledger, self.progress)
+            world = self._world(ledger, self.inventory())
             outcomes = [(step, wiring.write_code(step, world)) for step in ready]
             return [ledger.record(step.stage, step.id, step.asset, "note", outcome) for step, outcome in outcomes]
 
@@ -270,12 +270,8 @@ class Project:
         with self._changing("commit") as ledger:
             if ledger.setting(COMMITTED):
                 raise Refused(f"already committed at {ledger.setting(COMMITTED)}")
-            states = ledger.states()
-            missing = [
-                step.id
-                for step in plan.steps
-                if step.stage == "cutover" and (step.id not in states or states[step.id].state != "good")
-            ]
+            good = ledger.outcomes()
+            missing = [step.id for step in plan.steps if step.stage == "cutover" and step.id not in good]
             if missing:
                 raise Refused(
                     f"the cutover is not complete: {', '.join(missing)}", hint="run `crossload cutover`, then commit"
@@ -299,8 +295,10 @@ class Project:
             return self._run(ledger, self.inventory(), told).apply(steps, chosen, dry_run=dry_run, again=again)
 
     def _run(self, ledger: Ledger, inventory: Inventory, told: Callable[[StepResult], None]) -> Run:
-        world = wiring.CloudWorld(self.migration, inventory, ledger, self.progress)
-        return Run(wiring.Stages(), ledger, world, told)
+        return Run(wiring.Stages(), ledger, self._world(ledger, inventory), told)
+
+    def _world(self, ledger: Ledger, inventory: Inventory) -> wiring.CloudWorld:
+        return wiring.CloudWorld(self.migration, inventory, ledger, self.progress)
 
     def _keep_the_way_back(self, ledger: Ledger, known: set[str]) -> None:
         """A rollback undoes what is planned: a freeze or a switch that no plan names any more would stay for ever."""
@@ -369,15 +367,7 @@ def _unknown(only: str) -> Invalid:
 def _with_known_dependencies(step: Step, known: set[str]) -> Step:
     """A stage may wait for a step that another stage found no reason to plan."""
     after = tuple(name for name in step.after if name in known)
-    return step if after == step.after else Step.from_json({**step.to_json(), "after": list(after)})
-
-
-def _estimates(
-    migration: Migration, inventory: Inventory, choices: Mapping[str, str], outcomes: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    from crossload.engines.planner.forecast import forecast
-
-    return forecast(migration, inventory, choices, outcomes)
+    return step if after == step.after else replace(step, after=after)
 
 
 def lab_main(arguments: Sequence[str]) -> int:
@@ -403,7 +393,6 @@ def draft_file(
 
     from crossload.engines.planner.draft import draft_migration
     from crossload.estate.migration import PlaceSection
-    from crossload.estate.secret import read_env_file
 
     try:
         sections = [PlaceSection.model_validate(item) for item in (source, *targets)]
@@ -412,10 +401,7 @@ def draft_file(
         raise Invalid(f"a place is not right: {problems}", hint="see docs/migration-file.md") from error
     for section in sections:
         wiring.check_place(section)
-    try:
-        settings = {**(read_env_file(folder / environment) if environment else {}), **os.environ}
-    except (OSError, ValueError) as error:
-        raise Invalid(f"cannot read the environment file: {error}", hint="correct --environment") from error
+    settings = wiring.environment(folder / environment if environment else None, "correct --environment")
     found = wiring.discover(sections[0].place(), settings)
     return draft_migration(found, name, owner, source, targets, environment=environment, app_path=app,
                            questions=questions)  # fmt: skip

@@ -7,7 +7,7 @@ import importlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from crossload.estate.asset import Inventory
 from crossload.estate.diagnostic import Diagnostic, Severity
@@ -18,20 +18,22 @@ from crossload.estate.reading import Connection, bare_secrets, connections_of, n
 from crossload.estate.secret import read_env_file
 from crossload.ledger.ledger import Ledger
 from crossload.ports.account import DENIED, Account, Discovery, index_assets
-from crossload.ports.agents import Agents
-from crossload.ports.code import Code
 from crossload.ports.errors import CrossloadError, Invalid, Unsupported
-from crossload.ports.identity import Identity
-from crossload.ports.infra import Infra
-from crossload.ports.models import Models
-from crossload.ports.policy import Policy
-from crossload.ports.probe import Probe
 from crossload.ports.provider import BESIDE, IDENTITIES, Provider, Settings
 from crossload.ports.retrying import RetryingStore, RetryPolicy
-from crossload.ports.store import Store
-from crossload.ports.vectors import Vectors
 from crossload.ports.world import Progress, World
 from crossload.steps.step import Stage, Step
+
+if TYPE_CHECKING:  # named in annotations only: a run loads the ports that it opens
+    from crossload.ports.agents import Agents
+    from crossload.ports.code import Code
+    from crossload.ports.identity import Identity
+    from crossload.ports.infra import Infra
+    from crossload.ports.models import Models
+    from crossload.ports.policy import Policy
+    from crossload.ports.probe import Probe
+    from crossload.ports.store import Store
+    from crossload.ports.vectors import Vectors
 
 # The ten steps of the guide, in its order.
 STAGES = (
@@ -148,18 +150,12 @@ def check_place(section: PlaceSection) -> None:
         raise Invalid(f"place {section.id}: {'; '.join(listed)}", hint="docs/migration-file.md lists the settings")
 
 
-def environment(migration: Migration) -> dict[str, str]:
-    """What `env:` references see: the migration's environment file, and the process on top of it."""
-    found: dict[str, str] = {}
-    if migration.file.environment:
-        path = migration.folder / migration.file.environment
-        try:
-            found = read_env_file(path)
-        except (OSError, ValueError) as error:
-            raise Invalid(
-                f"cannot read the environment file: {error}", hint="is the lab up? (`crossload lab up`); or correct "
-                "`environment:` in the migration file",
-            ) from error  # fmt: skip
+def environment(file: Path | None, hint: str) -> dict[str, str]:
+    """What `env:` references see: the environment file, if one is named, and the process on top of it."""
+    try:
+        found = read_env_file(file) if file is not None else {}
+    except (OSError, ValueError) as error:
+        raise Invalid(f"cannot read the environment file: {error}", hint=hint) from error
     return {**found, **os.environ}
 
 
@@ -181,20 +177,23 @@ def open_ledger(migration: Migration) -> Ledger:
 
 def discover(place: Place, settings: Mapping[str, str]) -> list[Discovery]:
     """What one place holds, before there is a migration file: its account, and its vector indexes if it has any."""
-
-    def opened(port: str) -> Any:
-        service = place.service(port)
-        return provider(service.provider).open(port, Settings(place, service.connection, settings))
-
-    account: Account = opened("account")
+    account: Account = _opened(place, "account", settings)
     found = [account.discover()]
     if "vectors" in provider(place.service("vectors").provider).ports:
         try:
-            vectors: Vectors = opened("vectors")
+            vectors: Vectors = _opened(place, "vectors", settings)
             found.append(index_assets(place.id, vectors.indexes()))
         except CrossloadError as error:  # a refusing database does not stop the rest, and is not an empty one
             found.append(index_assets(place.id, [], DENIED, str(error)))
     return found
+
+
+def _opened(
+    place: Place, wanted: str, environment: Mapping[str, str], *, identity: str = "", answering: str = ""
+) -> Any:
+    """`wanted` of the provider that answers the port `answering` there; the same port, unless said."""
+    service = place.service(answering or wanted)
+    return provider(service.provider).open(wanted, Settings(place, service.connection, environment, identity))
 
 
 class CloudWorld:
@@ -206,11 +205,13 @@ class CloudWorld:
         self.workspace = workspace_of(migration)
         self.progress = progress
         self._ledger = ledger
-        self._environment = environment(migration)
-        self._open: dict[tuple[str, str, str], Any] = {}
+        named = migration.file.environment
+        hint = "is the lab up? (`crossload lab up`); or correct `environment:` in the migration file"
+        self._environment = environment(migration.folder / named if named else None, hint)
+        self._open: dict[tuple[str, str, str, str], Any] = {}
 
     def store(self, place: str, identity: str = "") -> Store:
-        raw: Store = self._port(place, "store", identity)
+        raw: Store = self._port(place, "store", identity=identity)
         return RetryingStore(raw, RetryPolicy(), self.progress.say)
 
     def vectors(self, place: str) -> Vectors:
@@ -253,16 +254,12 @@ class CloudWorld:
 
     def _of(self, place: str, port: str, wanted: str) -> Any:
         """`wanted` of the provider that answers `port` there: a database has roles and rights of its own."""
-        if not port:
-            return self._port(place, wanted)
-        service = self._place(place).service(port)
-        settings = Settings(self._place(place), service.connection, self._environment)
-        return provider(service.provider).open(wanted, settings)
+        return self._port(place, wanted, answering=port)
 
-    def _port(self, place: str, port: str, identity: str = "") -> Any:
-        key = (place, port, identity)
+    def _port(self, place: str, wanted: str, *, identity: str = "", answering: str = "") -> Any:
+        key = (place, wanted, identity, answering)
         if key not in self._open:
-            service = self._place(place).service(port)
-            settings = Settings(self._place(place), service.connection, self._environment, identity)
-            self._open[key] = provider(service.provider).open(port, settings)
+            self._open[key] = _opened(
+                self._place(place), wanted, self._environment, identity=identity, answering=answering
+            )
         return self._open[key]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -60,11 +59,3 @@ def keeps() -> Callable[[Case[Any], Any, Mapping[str, str]], None]:
             pytest.fail(f"{case.promise}\n{verdict.detail}", pytrace=False)
 
     return check
-
-
-@pytest.fixture(scope="session")
-def dead_port() -> Iterator[int]:
-    """A port of 127.0.0.1 that is bound and does not listen: whoever connects is refused, and nobody can take it."""
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]

@@ -27,6 +27,11 @@ def handing() -> dict[str, int]:
     return handing_functions([*ports, *modules().values()])
 
 
+@cache
+def reads_of(module: str) -> Reads:
+    return reads(modules()[module], handing())
+
+
 def behind(module: str, seen: set[str] | None = None) -> set[str]:
     """A module and all modules of providers that it imports, also inside functions."""
     seen = set() if seen is None else seen
@@ -40,7 +45,7 @@ def behind(module: str, seen: set[str] | None = None) -> set[str]:
 
 def read_by(offered: str) -> set[str]:
     """Settings that the port at `module:function` reads."""
-    return {name for module in behind(offered.partition(":")[0]) for name in reads(modules()[module], handing()).names}
+    return {name for module in behind(offered.partition(":")[0]) for name in reads_of(module).names}
 
 
 def differences(provider: Provider) -> list[str]:
@@ -79,7 +84,7 @@ def test_one_name_is_one_thing_at_all_ports_of_a_provider() -> None:
 
 
 def test_every_reading_can_be_followed() -> None:
-    unclear = [line for source in modules().values() for line in reads(source, handing()).unclear]
+    unclear = [line for module in modules() for line in reads_of(module).unclear]
     assert unclear == [], "read it by its name, so that it can be checked; or teach settings_reads.py"
     assert {"reference_of", "secret_value"} <= set(handing())
 

@@ -34,6 +34,7 @@ def all_in(wanted: Iterable[str], text: str, where: str) -> None:
         pytest.fail(f"{where} lacks: {', '.join(missing)}", pytrace=False)
 
 
+@cache
 def codes() -> set[str]:
     """Every code that the package can say, from its string literals."""
     return {

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -218,6 +219,7 @@ def facts() -> Facts:
     return Facts(held, {asset.id: "cloud-b" for asset in held.assets}, outcomes, "2026-11-24")
 
 
+@cache
 def plans() -> dict[str, Planned]:
     return {name: module.plan(migration(), facts()) for name, module in stages().items()}
 
@@ -307,14 +309,18 @@ def test_a_repeat_that_finds_nothing_to_do_can_say_so(name: str) -> None:
     assert "Outcome.unchanged" in calls, f"{name}.perform never says `unchanged`"
 
 
+@cache
+def files_with_repeats() -> list[tuple[Path, str]]:
+    """Path and text of every test file outside of this house that speaks of doing something again."""
+    again = ("again", "twice", "second", "repeat", "unchanged", "idempotent")
+    files = [(path, path.read_text(encoding="utf-8")) for path in (REPOSITORY / "tests").rglob("test_*.py")]
+    return [(path, text) for path, text in files if "house" not in path.parts and any(word in text for word in again)]
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_somebody_tests_the_repeat(name: str) -> None:
     """A test somewhere performs this stage's steps and speaks of doing it again. Which one is found by reading."""
-    again = ("again", "twice", "second", "repeat", "unchanged", "idempotent")
-    for path in (REPOSITORY / "tests").rglob("test_*.py"):
-        text = path.read_text(encoding="utf-8")
-        if "house" in path.parts or not any(word in text for word in again):
-            continue
+    for path, text in files_with_repeats():
         if (
             f"stages import {name}" in text
             or f"stages.{name}" in text

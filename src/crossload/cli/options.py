@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 file_option = click.option(
     "-f", "--file", "path", type=click.Path(path_type=Path, dir_okay=False), default=Path("migration.yaml"),

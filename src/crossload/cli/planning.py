@@ -38,10 +38,11 @@ def inventory_command(path: Path, as_json: bool, quiet: bool, csv_path: Path | N
         })  # fmt: skip
     else:
         _show_inventory(inventory)
-    for item in (r for r in inventory.reports if r.status == "failed"):
+    silent = [r for r in inventory.reports if r.status == "failed"]
+    for item in silent:
         text = f"error: {item.place} {item.kind} gave no answer, so what it holds is missing: {item.detail}"
         click.echo(visible(text), err=True)
-    if any(r.status == "failed" for r in inventory.reports):
+    if silent:
         raise click.exceptions.Exit(FAILED)
 
 

@@ -21,11 +21,22 @@ def _cut(store: Store, count: int) -> tuple[bytes, list[Part]]:
     return data, [Part(n + 1, n * size, min(size, len(data) - n * size), "") for n in range(count)]
 
 
+def _begin(store: Store, bucket: str, key: str, count: int) -> tuple[str, bytes, list[Part]]:
+    """An open upload, the bytes it is for, and the `count` parts they are cut into."""
+    data, plan = _cut(store, count)
+    return store.open_upload(bucket, key, PLAIN, len(data)), data, plan
+
+
 def _send(store: Store, bucket: str, key: str, upload: str, part: Part, data: bytes) -> Part:
     end = part.offset_bytes + part.size_bytes
     sent = store.write_part(bucket, key, upload, part, data[part.offset_bytes : end], last=end == len(data))
     expect_equal((sent.number, sent.size_bytes), (part.number, part.size_bytes), "part returned by write_part")
     return sent
+
+
+def _needs_any_order(store: Store) -> None:
+    if store.features.ordered_parts:
+        raise NotOffered("the store takes parts in order only")
 
 
 def _arrived(store: Store, bucket: str, key: str, data: bytes) -> None:
@@ -40,8 +51,7 @@ def parts_in_order_make_the_object(bench: StoreBench) -> None:
     """Three parts sent in order and completed are the object; complete returns what head says."""
     store, bucket, at = bench.area()
     key = at + "ordered"
-    data, plan = _cut(store, 3)
-    upload = store.open_upload(bucket, key, PLAIN, len(data))
+    upload, data, plan = _begin(store, bucket, key, 3)
     done = store.complete(bucket, key, upload, [_send(store, bucket, key, upload, part, data) for part in plan])
     _arrived(store, bucket, key, data)
     found, _ = store.head(bucket, key)
@@ -54,11 +64,9 @@ def parts_in_order_make_the_object(bench: StoreBench) -> None:
 def parts_may_come_in_any_order(bench: StoreBench) -> None:
     """Parts sent last to first make the same object, unless the store needs them ordered."""
     store, bucket, at = bench.area()
-    if store.features.ordered_parts:
-        raise NotOffered("the store takes parts in order only")
+    _needs_any_order(store)
     key = at + "shuffled"
-    data, plan = _cut(store, 3)
-    upload = store.open_upload(bucket, key, PLAIN, len(data))
+    upload, data, plan = _begin(store, bucket, key, 3)
     sent = [_send(store, bucket, key, upload, part, data) for part in reversed(plan)]
     store.complete(bucket, key, upload, sorted(sent, key=lambda part: part.number))
     _arrived(store, bucket, key, data)
@@ -80,8 +88,7 @@ def nothing_shows_before_complete(bench: StoreBench) -> None:
     """An open upload is neither listed nor readable, and the object it will replace stays whole."""
     store, bucket, at = bench.area()
     key = at + "hidden"
-    data, plan = _cut(store, 2)
-    upload = store.open_upload(bucket, key, PLAIN, len(data))
+    upload, data, plan = _begin(store, bucket, key, 2)
     _send(store, bucket, key, upload, plan[0], data)
     with expect_error(NotFound, during="head before complete"):
         store.head(bucket, key)
@@ -97,8 +104,7 @@ def upload_outlives_its_process(bench: StoreBench) -> None:
     """A new Store finds the parts that were sent, with number, offset and size, and goes on from there."""
     store, bucket, at = bench.area()
     key = at + "resumed"
-    data, plan = _cut(store, 3)
-    upload = store.open_upload(bucket, key, PLAIN, len(data))
+    upload, data, plan = _begin(store, bucket, key, 3)
     first = _send(store, bucket, key, upload, plan[0], data)
     heir = bench.open()
     known = heir.parts(bucket, key, upload)
@@ -124,8 +130,7 @@ def part_may_be_sent_twice(bench: StoreBench) -> None:
     """Sending a part again with the same bytes changes nothing: answers get lost."""
     store, bucket, at = bench.area()
     key = at + "again"
-    data, plan = _cut(store, 2)
-    upload = store.open_upload(bucket, key, PLAIN, len(data))
+    upload, data, plan = _begin(store, bucket, key, 2)
     once = _send(store, bucket, key, upload, plan[0], data)
     twice = _send(store, bucket, key, upload, plan[0], data)
     expect_equal(once.etag, twice.etag, "etag of the part sent twice")
@@ -140,11 +145,9 @@ def part_may_be_sent_twice(bench: StoreBench) -> None:
 def missing_part_is_seen(bench: StoreBench) -> None:
     """parts() after sending the first and third of three names exactly these two, and where they belong."""
     store, bucket, at = bench.area()
-    if store.features.ordered_parts:
-        raise NotOffered("the store takes parts in order only")
+    _needs_any_order(store)
     key = at + "gap"
-    data, plan = _cut(store, 3)
-    upload = store.open_upload(bucket, key, PLAIN, len(data))
+    upload, data, plan = _begin(store, bucket, key, 3)
     for part in (plan[2], plan[0]):
         _send(store, bucket, key, upload, part, data)
     known = [(part.number, part.offset_bytes, part.size_bytes) for part in store.parts(bucket, key, upload)]
@@ -161,8 +164,7 @@ def abort_may_happen_twice(bench: StoreBench) -> None:
     """abort forgets the upload and is silent when it is gone; its parts are not found afterwards."""
     store, bucket, at = bench.area()
     key = at + "aborted"
-    data, plan = _cut(store, 2)
-    upload = store.open_upload(bucket, key, PLAIN, len(data))
+    upload, data, plan = _begin(store, bucket, key, 2)
     sent = _send(store, bucket, key, upload, plan[0], data)
     store.abort(bucket, key, upload)
     store.abort(bucket, key, upload)
@@ -238,8 +240,7 @@ def many_parts_make_the_object(bench: StoreBench) -> None:
     if store.features.part_size_bytes_min > 2**18:
         raise NotOffered("parts of this store are too large to send many in a test")
     key = at + "many"
-    data, plan = _cut(store, 35)
-    upload = store.open_upload(bucket, key, PLAIN, len(data))
+    upload, data, plan = _begin(store, bucket, key, 35)
     sent = [_send(store, bucket, key, upload, part, data) for part in plan]
     store.complete(bucket, key, upload, sent)
     _arrived(store, bucket, key, data)
@@ -252,8 +253,7 @@ def wrong_part_list_makes_no_object(bench: StoreBench) -> None:
     """complete with a part that was never sent is refused, and no object appears."""
     store, bucket, at = bench.area()
     key = at + "wrong"
-    data, plan = _cut(store, 2)
-    upload = store.open_upload(bucket, key, PLAIN, len(data))
+    upload, data, plan = _begin(store, bucket, key, 2)
     first = _send(store, bucket, key, upload, plan[0], data)
     never = replace(plan[1], etag=first.etag)
     try:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crossload.api import Evidence, Project, stage_names
+from crossload.api import Evidence, Plan, Project, stage_names
 from crossload.web import pictures
 
 _QUESTIONS = {
@@ -47,9 +47,9 @@ def write_report(project: Project, path: Path) -> Path:
 
 def _content(project: Project) -> dict[str, Any]:
     evidence = project.evidence()
-    status = project.status()
+    plan = project.load_plan()
     states: dict[str, dict[str, int]] = {}
-    for item in status:
+    for item in project.status():
         counts = states.setdefault(item.step.stage, {})
         counts[item.state] = counts.get(item.state, 0) + 1
     by_stage = {name: [item for item in evidence if item.stage == name] for name in stage_names()}
@@ -69,18 +69,16 @@ def _content(project: Project) -> dict[str, Any]:
             for name in stage_names()
         ],
         "goals": [metric.model_dump() for metric in project.migration.file.goals.metrics],
-        "assets": [asset.to_json() for asset in project.inventory().assets],
-        "flow": pictures.flow(project.inventory(), project.load_plan().choices, _carried(project)),
+        "flow": pictures.flow(project.inventory(), plan.choices, _carried(plan)),
         "timeline": pictures.timeline(evidence),
         "weights": pictures.weights(evidence),
         "latencies": pictures.latencies(evidence),
     }  # fmt: skip
 
 
-def _carried(project: Project) -> set[str]:
+def _carried(plan: Plan) -> set[str]:
     """Assets that some step really brings over; the rest only has a place chosen for it."""
-    steps = project.load_plan().steps
-    return {step.asset for step in steps if step.stage in ("transfer", "portability", "conversion")}
+    return {step.asset for step in plan.steps if step.stage in ("transfer", "portability", "conversion")}
 
 
 def _verdict(states: dict[str, int]) -> str:

@@ -1,6 +1,12 @@
-"""A migration between two folders on disk, and a program that runs Crossload with none of its extras installed."""
+"""A migration between two folders on disk, a program that runs Crossload with none of its extras installed, and what
+bash completes."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 FILE = """\
 apiVersion: crossload/v1
@@ -26,3 +32,19 @@ sys.meta_path.insert(0, Nothing())
 from crossload.cli.main import main
 main(sys.argv[1:])
 """
+
+COMPLETE = """
+eval "$(crossload completion bash)"
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _crossload_completion crossload; echo "${COMPREPLY[*]}"
+"""
+
+
+def completed(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What bash offers for the last of these words, on stdout; `folder` takes a program called crossload."""
+    program = folder / "crossload"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m crossload "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    return subprocess.run(
+        ["bash", "-c", COMPLETE, "bash", *words], capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"},
+    )  # fmt: skip

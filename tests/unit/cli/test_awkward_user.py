@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,10 @@ from crossload.estate.asset import Asset, Inventory, Kind
 from crossload.ledger.ledger import Ledger
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A planned project with one dataset of two objects on disk; its folder has a space and an umlaut."""
-    folder = tmp_path / "mein Projekt ü"
+    folder = tmp_path_factory.mktemp("planned") / "mein Projekt ü"
     (folder / "a" / "docs").mkdir(parents=True)
     (folder / "b").mkdir()
     for name in ("one.txt", "two.txt"):
@@ -31,6 +32,12 @@ def desk(tmp_path: Path) -> Path:
     write_lock(folder / ".crossload" / "desk" / "inventory.lock.json", Inventory((docs,)))
     assert run(folder, "plan").returncode == 0
     return folder
+
+
+@pytest.fixture
+def desk(planned: Path, tmp_path: Path) -> Path:
+    """A copy of it for each test to do harm to."""
+    return Path(shutil.copytree(planned, tmp_path / planned.name))
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

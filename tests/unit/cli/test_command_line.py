@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+from desk_project import FILE
 
 from crossload import __version__
 from crossload.cli import exits
@@ -23,18 +24,7 @@ from crossload.ports import errors
 from crossload.steps.run import RunReport, StepResult
 from crossload.steps.step import Step
 
-GOOD = """\
-apiVersion: crossload/v1
-kind: Migration
-metadata: {name: helpdesk, owner: support}
-goals:
-  metrics:
-    - {name: latency, measure: latency_p95, direction: lower, limit: 2.5, unit: s}
-    - {name: errors, measure: error_rate, direction: lower, limit: 0.01, unit: ratio}
-    - {name: answers, measure: answer_agreement, direction: higher, limit: 0.9, unit: ratio}
-sources: [{id: a, provider: local, region: disk-1, connection: {root: a}}]
-targets: {allow: [{id: b, provider: local, region: disk-2, connection: {root: b}}], regions: {min: 1}}
-"""
+GOOD = FILE.replace("name: desk", "name: helpdesk")
 
 
 @pytest.fixture
@@ -44,23 +34,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("CROSSLOAD_FILE", raising=False)
     (tmp_path / "migration.yaml").write_text(GOOD)
     return tmp_path
-
-
-Said = tuple[int, str, str]
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: str) -> Said:
-        code = 0
-        try:
-            main(list(arguments))
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_help_names_every_verb_and_every_exit_code(say: Any) -> None:
@@ -109,7 +82,7 @@ def test_a_valid_file(say: Any, project: Path) -> None:
 
 
 def test_a_bad_file_says_everything_and_leaves_with_2(say: Any, project: Path) -> None:
-    (project / "migration.yaml").write_text(GOOD.replace("owner", "ownr").replace("limit: 2.5", "limit: fast"))
+    (project / "migration.yaml").write_text(GOOD.replace("owner", "ownr").replace("limit: 60", "limit: fast"))
     code, out, err = say("validate")
     assert (code, out) == (2, "")
     assert [line for line in err.splitlines() if line.startswith("migration.yaml:")] == [

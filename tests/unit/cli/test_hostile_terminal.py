@@ -14,10 +14,9 @@ from typing import Any
 
 import click
 import pytest
-from desk_project import FILE, WITHOUT
+from desk_project import FILE, WITHOUT, completed
 
 from crossload.api import check_file
-from crossload.cli.main import main
 from crossload.cli.progress import BarProgress
 from crossload.cli.render import visible
 from crossload.cli.running import finish
@@ -29,8 +28,6 @@ from crossload.ledger.ledger import Ledger
 from crossload.ports.errors import NotFound, Unavailable
 from crossload.steps.run import RunReport, StepResult
 from crossload.steps.step import Step
-
-Said = tuple[int, str, str]
 
 
 @pytest.fixture
@@ -45,18 +42,6 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def workspace(folder: Path) -> Path:
     return folder / ".crossload" / "desk"
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: str) -> Said:
-        with pytest.raises(SystemExit) as stop:
-            main(list(arguments))
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return int(stop.value.code or 0), out, err
-
-    return run
 
 
 # -- streams ---------------------------------------------------------------------------------------------------------
@@ -294,12 +279,6 @@ def test_without_any_extra(desk: Path, arguments: list[str], code: int, words: s
     assert "Traceback" not in done.stderr
 
 
-COMPLETE = """
-eval "$(crossload completion bash)"
-COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _crossload_completion crossload; echo "${COMPREPLY[*]}"
-"""
-
-
 @pytest.mark.parametrize(
     "words, wanted",
     [
@@ -309,11 +288,5 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _crossload_completion crossload; echo
     ],
 )
 def test_bash_completes_verbs_and_options(tmp_path: Path, words: list[str], wanted: str) -> None:
-    program = tmp_path / "crossload"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m crossload "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
-    done = subprocess.run(
-        ["bash", "-c", COMPLETE, "bash", *words], capture_output=True, text=True, check=False,
-        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
-    )  # fmt: skip
+    done = completed(tmp_path, *words)
     assert done.stdout.split() == [wanted], done.stderr

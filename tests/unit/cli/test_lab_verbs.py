@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+from desk_project import completed
 
 from crossload.cli.lab import lab_command
 from crossload.cli.main import main
@@ -233,11 +233,6 @@ def test_up_succeeds_when_all_that_was_asked_for_is_up(
 
 # -- completion ------------------------------------------------------------------------------------------------------
 
-COMPLETE = """
-eval "$(crossload completion bash)"
-COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _crossload_completion crossload; echo "${COMPREPLY[*]}"
-"""
-
 
 @pytest.mark.parametrize(
     "typed, wanted",
@@ -258,14 +253,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _crossload_completion crossload; echo
     ],
 )
 def test_bash_completes_the_labs_words(tmp_path: Path, typed: str, wanted: str) -> None:
-    program = tmp_path / "crossload"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m crossload "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
-    done = subprocess.run(
-        ["bash", "-c", COMPLETE, "bash", "crossload", "lab", *typed.split(" ")],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
-    )  # fmt: skip
+    done = completed(tmp_path, "crossload", "lab", *typed.split(" "))
     assert set(wanted.split()) <= set(done.stdout.split()), done.stderr
     if not wanted.startswith(("slow-", "--")):  # faults and shared options may grow
         assert done.stdout.split() == wanted.split()

@@ -6,6 +6,7 @@ import http.server
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from time import gmtime, strftime
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,14 +31,16 @@ KEYS = ["plain.txt", "with space +%/ü/🚀", "a//b/../c/./d", "quotes'\"!*()~-.
 def test_our_signature_is_botocores(key: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC)
     monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: now)
-    monkeypatch.setattr(wire, "datetime", SimpleNamespace(now=lambda _: now))
+    monkeypatch.setattr(wire, "time", SimpleNamespace(time=now.timestamp, gmtime=gmtime, strftime=strftime))
     sent: dict[str, str] = {}
 
-    def capture(method: str, url: str, headers: dict[str, str], content: bytes | None = None) -> keepalive.Answer:
-        sent.update(headers, url=url)
+    def capture(
+        host: tuple[str, str], method: str, target: str, headers: dict[str, str], content: bytes, into: None
+    ) -> keepalive.Answer:
+        sent.update(headers, url=f"{host[0]}://{host[1]}{target}")
         return keepalive.Answer(200, {}, b"", "")
 
-    monkeypatch.setattr(wire, "send", capture)
+    monkeypatch.setattr(wire, "send_to", capture)
     keys = Credentials("AKIDEXAMPLE", "secret/key+", "session-token")
     headers = {"x-amz-meta-note": "two  spaces", "x-amz-checksum-crc64nvme": "AAAAAAAAAAA="}
     query = {"partNumber": "7", "uploadId": "a+/= "}

@@ -34,11 +34,6 @@ def _send(store: Store, bucket: str, key: str, upload: str, part: Part, data: by
     return sent
 
 
-def _needs_any_order(store: Store) -> None:
-    if store.features.ordered_parts:
-        raise NotOffered("the store takes parts in order only")
-
-
 def _arrived(store: Store, bucket: str, key: str, data: bytes) -> None:
     found, _ = store.head(bucket, key)
     expect_equal(found.size_bytes, len(data), "size")
@@ -62,9 +57,8 @@ def parts_in_order_make_the_object(bench: StoreBench) -> None:
 
 @case
 def parts_may_come_in_any_order(bench: StoreBench) -> None:
-    """Parts sent last to first make the same object, unless the store needs them ordered."""
+    """Parts sent last to first make the same object."""
     store, bucket, at = bench.area()
-    _needs_any_order(store)
     key = at + "shuffled"
     upload, data, plan = _begin(store, bucket, key, 3)
     sent = [_send(store, bucket, key, upload, part, data) for part in reversed(plan)]
@@ -145,7 +139,6 @@ def part_may_be_sent_twice(bench: StoreBench) -> None:
 def missing_part_is_seen(bench: StoreBench) -> None:
     """parts() after sending the first and third of three names exactly these two, and where they belong."""
     store, bucket, at = bench.area()
-    _needs_any_order(store)
     key = at + "gap"
     upload, data, plan = _begin(store, bucket, key, 3)
     for part in (plan[2], plan[0]):

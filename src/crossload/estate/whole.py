@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes | str, *, durable: bool = False) -> None:
+def write_whole(path: Path, content: bytes | bytearray | memoryview | str, *, durable: bool = False) -> None:
     """Make or replace `path`, in a folder that is there; text is UTF-8. With `durable` the bytes are on disk when this
     returns (the folder's own entry excepted). Two writers at once leave one of the two contents. Raises OSError."""
     data = content.encode() if isinstance(content, str) else content

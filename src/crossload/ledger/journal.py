@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,8 @@ create table if not exists counter(name text primary key, value integer not null
 """
 _GROUP_SECONDS = 0.02
 _GROUP_ROWS = 500
+_QUEUE_MAX = 10_000
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +53,15 @@ class Entry:
     modified_at: float = 0.0
 
     def with_(self, **changes: Any) -> Entry:
-        return replace(self, **changes)
+        values = dict(zip(NAMES, _VALUES(self), strict=True))
+        values.update(changes)
+        return Entry(**values)  # a third of what dataclasses.replace costs
 
 
-_NAMES = tuple(item.name for item in fields(Entry))
-_COLUMNS = ", ".join(_NAMES)
-_VALUES = attrgetter(*_NAMES)
-_INSERT = f"insert or replace into object({_COLUMNS}) values({','.join('?' * len(_NAMES))})"
+NAMES = tuple(item.name for item in fields(Entry))
+_COLUMNS = ", ".join(NAMES)
+_VALUES = attrgetter(*NAMES)
+_INSERT = f"insert or replace into object({_COLUMNS}) values({','.join('?' * len(NAMES))})"
 
 
 class Journal:
@@ -69,15 +73,18 @@ class Journal:
         self._mutex = threading.Lock()
         with broken(path):
             self._reader.executescript(_SCHEMA)
-        self._queue: queue.Queue[Entry | tuple[str, int] | threading.Event | None] = queue.Queue(maxsize=10_000)
+        self._queue: queue.SimpleQueue[Entry | tuple[str, int] | threading.Event | None] = queue.SimpleQueue()
         self._failure: LedgerBroken | None = None
         self._thread = threading.Thread(target=self._write, name=f"journal {path.name}", daemon=True)
         self._thread.start()
 
     def put(self, entry: Entry) -> None:
         """Queue a new state of one object. Raises LedgerBroken if an earlier write failed."""
-        self._check()
+        if self._failure is not None:
+            raise self._failure
         self._queue.put(entry)
+        if self._queue.qsize() > _QUEUE_MAX:
+            self.barrier()
 
     def count(self, name: str, amount: int) -> None:
         """Add to a named counter that survives us."""
@@ -105,13 +112,18 @@ class Journal:
         self.close()
 
     def entries(self, state: str = "") -> Iterator[Entry]:
-        """In UTF-8 key order (SQLite's binary collation)."""
-        query = f"select {_COLUMNS} from object" + (" where state=?" if state else "") + " order by key"  # noqa: S608
-        last: list[Any] = [state] if state else []
-        with self._mutex, broken(self.path):
-            rows = self._reader.execute(query, last).fetchall()
-        for row in rows:
-            yield Entry(*row)
+        """In UTF-8 key order (SQLite's binary collation), page by page: what is put meanwhile may be among them."""
+        where = "state=? and " if state else ""
+        query = f"select {_COLUMNS} from object where {where}key > ? order by key limit {_PAGE}"  # noqa: S608
+        after = ""
+        while True:
+            with self._mutex, broken(self.path):
+                rows = self._reader.execute(query, [state, after] if state else [after]).fetchall()
+            for row in rows:
+                yield Entry(*row)
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
 
     def get(self, key: str) -> Entry | None:
         with self._mutex, broken(self.path):

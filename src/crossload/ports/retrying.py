@@ -1,15 +1,17 @@
-"""Retry is the Store port around the Store port: full-jitter backoff on errors that say they are retryable."""
+"""Retry is the Store port around the Store port: full-jitter backoff on errors that say they are retryable, and fewer
+requests at a time while the store says "slow down"."""
 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from crossload.ports.errors import CrossloadError
-from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, Store
+from crossload.ports.errors import CrossloadError, Throttled
+from crossload.ports.store import BucketInfo, Bytes, ObjectInfo, ObjectMeta, Part, Store
 
 Result = TypeVar("Result")
 
@@ -24,24 +26,72 @@ class RetryPolicy:
     give_up_seconds: float = 120.0
 
 
-def retry(call: Callable[[], Result], policy: RetryPolicy, say: Callable[[str], None]) -> Result:
+class Pace:
+    """How many requests may be under way at a store: halved when it says "slow down", one more after a whole round
+    without (additive increase, multiplicative decrease, as TCP does it; Chiu and Jain 1989)."""
+
+    def __init__(self, requests_max: int = 256) -> None:
+        self._most = float(requests_max)
+        self._mutex = threading.Lock()
+        self._free = threading.Condition(self._mutex)
+        self._waiting = 0
+        self._window = self._most
+        self._under_way = 0
+        self.slowed = 0
+
+    @property
+    def window(self) -> float:
+        return self._window
+
+    def enter(self) -> None:
+        with self._mutex:
+            while self._under_way >= self._window:
+                self._waiting += 1
+                self._free.wait()
+                self._waiting -= 1
+            self._under_way += 1
+
+    def leave(self, *, throttled: bool) -> None:
+        with self._mutex:
+            if throttled:
+                # Not below one; and from what is really under way, or a wide window would take many refusals to close.
+                self._window = max(1.0, min(self._window, float(self._under_way)) / 2)
+                self.slowed += 1
+            elif self._window < self._most:
+                self._window = min(self._most, self._window + 1 / self._window)
+            self._under_way -= 1
+            if self._waiting:
+                self._free.notify()
+
+
+def retry(
+    call: Callable[[], Result], policy: RetryPolicy, say: Callable[[str], None], pace: Pace | None = None
+) -> Result:
     """Call until it works, the error is final, or the time is up."""
     started = 0.0
     attempt = 0
     while True:
+        throttled = False
+        if pace is not None:
+            pace.enter()
         try:
             return call()
         except CrossloadError as error:
+            throttled = isinstance(error, Throttled)
             now = time.monotonic()
             started = started or now
             if not error.retryable or now - started > policy.give_up_seconds:
                 raise
-            ceiling = min(policy.delay_seconds_max, policy.base_seconds * 2**attempt)
-            delay = max(random.uniform(0, ceiling), error.retry_after_seconds or 0.0)  # noqa: S311
-            if attempt in (3, 6) or attempt % 10 == 9:
-                say(f"waiting for a store to come back: {error}")
-            attempt += 1
-            time.sleep(delay)
+            problem = error
+        finally:
+            if pace is not None:
+                pace.leave(throttled=throttled)
+        ceiling = min(policy.delay_seconds_max, policy.base_seconds * 2**attempt)
+        delay = max(random.uniform(0, ceiling), problem.retry_after_seconds or 0.0)  # noqa: S311
+        if attempt in (3, 6) or attempt % 10 == 9:
+            say(f"waiting for a store to come back: {problem}")
+        attempt += 1
+        time.sleep(delay)
 
 
 class RetryingStore:
@@ -54,9 +104,10 @@ class RetryingStore:
         self._say = say
         self.place = inner.place
         self.features = inner.features
+        self.pace = Pace()
 
     def _retry(self, call: Callable[[], Result]) -> Result:
-        return retry(call, self._policy, self._say)
+        return retry(call, self._policy, self._say, self.pace)
 
     def uri(self, bucket: str, key: str = "") -> str:
         return self._inner.uri(bucket, key)
@@ -70,33 +121,45 @@ class RetryingStore:
     def remove_bucket(self, bucket: str) -> bool:
         return self._retry(lambda: self._inner.remove_bucket(bucket))
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
-        return self._listing(lambda: self._inner.list(bucket, prefix))
-
-    def versions(self, bucket: str) -> Iterator[ObjectInfo]:
-        return self._listing(lambda: self._inner.versions(bucket))
-
-    def _listing(self, call: Callable[[], Iterator[ObjectInfo]]) -> Iterator[ObjectInfo]:
-        """A listing that breaks off starts again and skips what was given already."""
-        given: set[tuple[str, str]] = set()
+    def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        """A listing that breaks off goes on behind the last key that came."""
         policy = self._policy
         attempt = 0
         came = time.monotonic()  # when something last came: a listing of hours is not given up for its length
         while True:
             try:
-                for item in call():
+                for item in self._inner.list(bucket, prefix, start_after):
+                    came = time.monotonic()
+                    start_after = item.key
+                    yield item
+                return
+            except CrossloadError as error:
+                attempt = self._wait(error, attempt, came, policy)
+
+    def versions(self, bucket: str) -> Iterator[ObjectInfo]:
+        """A listing that breaks off starts again and skips what was given already."""
+        given: set[tuple[str, str]] = set()
+        attempt = 0
+        came = time.monotonic()
+        while True:
+            try:
+                for item in self._inner.versions(bucket):
                     came = time.monotonic()
                     if (item.key, item.version) not in given:
                         given.add((item.key, item.version))
                         yield item
                 return
             except CrossloadError as error:
-                if not error.retryable or time.monotonic() - came > policy.give_up_seconds:
-                    raise
-                attempt += 1
-                if attempt in (2, 5) or attempt % 10 == 0:
-                    self._say(f"waiting for a store to come back: {error}")
-                time.sleep(random.uniform(policy.base_seconds, policy.delay_seconds_max))  # noqa: S311
+                attempt = self._wait(error, attempt, came, self._policy)
+
+    def _wait(self, error: CrossloadError, attempt: int, came: float, policy: RetryPolicy) -> int:
+        if not error.retryable or time.monotonic() - came > policy.give_up_seconds:
+            raise error
+        attempt += 1
+        if attempt in (2, 5) or attempt % 10 == 0:
+            self._say(f"waiting for a store to come back: {error}")
+        time.sleep(random.uniform(policy.base_seconds, policy.delay_seconds_max))  # noqa: S311
+        return attempt
 
     def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]:
         return self._retry(lambda: self._inner.head(bucket, key))
@@ -104,14 +167,20 @@ class RetryingStore:
     def read(self, bucket: str, key: str, start: int = 0, length: int | None = None, if_match: str = "") -> bytes:
         return self._retry(lambda: self._inner.read(bucket, key, start, length, if_match))
 
-    def write(self, bucket: str, key: str, data: bytes, meta: ObjectMeta, **conditions: Any) -> ObjectInfo:
-        return self._retry(lambda: self._inner.write(bucket, key, data, meta, **conditions))
+    def read_into(self, bucket: str, key: str, start: int, buffer: memoryview, if_match: str = "") -> int:
+        return self._retry(lambda: self._inner.read_into(bucket, key, start, buffer, if_match))
+
+    def fetch(self, bucket: str, key: str, buffer: memoryview, if_match: str = "") -> tuple[ObjectInfo, ObjectMeta]:
+        return self._retry(lambda: self._inner.fetch(bucket, key, buffer, if_match))
+
+    def write(self, bucket: str, key: str, data: Bytes, meta: ObjectMeta, **more: Any) -> ObjectInfo:
+        return self._retry(lambda: self._inner.write(bucket, key, data, meta, **more))
 
     def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int) -> str:
         return self._retry(lambda: self._inner.open_upload(bucket, key, meta, size_bytes))
 
-    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
-        return self._retry(lambda: self._inner.write_part(bucket, key, upload, part, data, last=last))
+    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: Bytes, **more: Any) -> Part:
+        return self._retry(lambda: self._inner.write_part(bucket, key, upload, part, data, **more))
 
     def parts(self, bucket: str, key: str, upload: str) -> list[Part]:
         return self._retry(lambda: self._inner.parts(bucket, key, upload))

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from crossload.estate.digest import Digest
+from crossload.ports.errors import PreconditionFailed
+
+Bytes = bytes | bytearray | memoryview
+Digests = tuple[Digest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +19,7 @@ class StoreFeatures:
 
     `digests_returned`: algorithms the server computes itself and reports on head (trust level `stored`).
     `digests_verified`: algorithms the server checks on write (trust level `sent`).
-    `ordered_parts`: parts must be sent in order by one writer (resumable sessions)."""
+    `sorted_list`: listings come in UTF-8 order of the keys, so that ranges of keys can be listed side by side."""
 
     digests_returned: frozenset[str] = frozenset()
     digests_verified: frozenset[str] = frozenset()
@@ -23,7 +27,7 @@ class StoreFeatures:
     conditional_read: bool = True
     versions: bool = False
     tags: bool = True
-    ordered_parts: bool = False
+    sorted_list: bool = False
     part_size_bytes_min: int = 5 * 2**20
     parts_max: int = 10_000
     user_metadata_bytes_max: int = 2048
@@ -52,7 +56,7 @@ class ObjectInfo:
     etag: str
     version: str = ""
     modified_at: float = 0.0
-    digests: tuple[Digest, ...] = ()
+    digests: Digests = ()
     is_latest: bool = True
     is_delete_marker: bool = False
 
@@ -99,8 +103,9 @@ class Store(Protocol):
         """Remove an empty bucket; False when it does not exist."""
         ...
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Latest versions. The order is the store's own: sort before you rely on it."""
+    def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        """Latest versions, those behind the key `start_after` in the store's order. The order is the store's own: sort
+        before you rely on it, unless `features.sorted_list`."""
         ...
 
     def versions(self, bucket: str) -> Iterator[ObjectInfo]:
@@ -113,17 +118,33 @@ class Store(Protocol):
         """Bytes [start, start+length). `if_match` is an etag; a changed object raises PreconditionFailed."""
         ...
 
+    def read_into(self, bucket: str, key: str, start: int, buffer: memoryview, if_match: str = "") -> int:
+        """`read` into the caller's buffer; how many bytes it took, fewer than it holds where the object ends."""
+        ...
+
+    def fetch(self, bucket: str, key: str, buffer: memoryview, if_match: str = "") -> tuple[ObjectInfo, ObjectMeta]:
+        """A whole object with all that goes with it, in one request where the store can: `size_bytes` of the buffer
+        are filled. PreconditionFailed when it is larger than the buffer, or changed."""
+        ...
+
     def write(
-        self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
-    ) -> ObjectInfo:
-        """Whole object in one request; the server checks a digest of it where it can."""
+        self, bucket: str, key: str, data: Bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = "",
+        digests: Digests = (),
+    ) -> ObjectInfo:  # fmt: skip
+        """Whole object in one request; the server checks a digest of it where it can. `digests` of the bytes that are
+        known already need not be computed again. What is returned names only digests that the server told."""
         ...
 
     def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int) -> str:
         """Begin an upload in parts; the id survives our own death."""
         ...
 
-    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part: ...
+    def write_part(
+        self, bucket: str, key: str, upload: str, part: Part, data: Bytes, *, last: bool, digests: Digests = ()
+    ) -> Part:
+        """One part; any order, from many threads. `digests` as for `write`."""
+        ...
+
     def parts(self, bucket: str, key: str, upload: str) -> list[Part]:
         """What the server has of an open upload: the truth that beats any journal. NotFound when it is gone."""
         ...
@@ -147,3 +168,27 @@ class Store(Protocol):
         ...
 
     def thaw(self, bucket: str, token: str) -> None: ...
+
+
+class PlainReads:
+    """`read_into` and `fetch` for stores whose clients can only hand out bytes: one copy more, one request more."""
+
+    def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]:
+        raise NotImplementedError
+
+    def read(self, bucket: str, key: str, start: int = 0, length: int | None = None, if_match: str = "") -> bytes:
+        raise NotImplementedError
+
+    def read_into(self, bucket: str, key: str, start: int, buffer: memoryview, if_match: str = "") -> int:
+        data = self.read(bucket, key, start, len(buffer), if_match)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def fetch(self, bucket: str, key: str, buffer: memoryview, if_match: str = "") -> tuple[ObjectInfo, ObjectMeta]:
+        info, meta = self.head(bucket, key)
+        if (if_match and info.etag != if_match) or info.size_bytes > len(buffer):
+            raise PreconditionFailed(f"{bucket}/{key} is not the object that was listed")
+        count = self.read_into(bucket, key, 0, buffer[: info.size_bytes], info.etag)
+        if count != info.size_bytes:
+            raise PreconditionFailed(f"{bucket}/{key}: {count} of {info.size_bytes} bytes")
+        return info, meta

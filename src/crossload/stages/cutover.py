@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from crossload.engines.gateway.managed import ManagedGateway
-from crossload.engines.mover.bucket import CopyOptions
 from crossload.engines.mover.freezing import freeze, unfreeze
+from crossload.engines.mover.options import CopyOptions
 from crossload.engines.mover.returning import still_frozen
 from crossload.engines.traffic.canary import CanaryPlan, Sent, run_canary, sent
 from crossload.engines.traffic.judge import MirrorJudge

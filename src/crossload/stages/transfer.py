@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from crossload.engines.mover.bucket import CopyOptions, Watcher, move_bucket, older_versions
+from crossload.engines.mover.bucket import move_bucket, older_versions
 from crossload.engines.mover.manifest import read_manifest, root_of, write_manifest
+from crossload.engines.mover.options import CopyOptions, Watcher
 from crossload.engines.mover.proof import prove_copy
 from crossload.engines.mover.removal import remove_copy
-from crossload.engines.mover.vectors import digest_index, move_index
+from crossload.engines.mover.vectors import as_recorded, digest_index, move_index, prove_index, recheck_index
 from crossload.estate.asset import Asset, Kind
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import DataRules, Migration
+from crossload.estate.whole import write_whole
 from crossload.ledger.journal import copy_folder, copy_journal
 from crossload.ports.errors import NotFound, PreconditionFailed
 from crossload.ports.world import World
@@ -108,11 +111,7 @@ def undo(step: Step, world: World) -> Outcome:
     """Remove only what we wrote and nobody has changed since."""
     target = step.params["target"]
     if step.action == "copy-index":
-        if not _sent_mark(step, world).exists():
-            return Outcome.done(f"left index {step.params['table']} at {target}: it was there before we came")
-        world.vectors(target).drop(step.params["table"])
-        _sent_mark(step, world).unlink()
-        return Outcome.done(f"dropped index {step.params['table']} at {target}")
+        return _undo_index(step, world)
     store, bucket = world.store(target), step.params["bucket"]
     with copy_journal(world.workspace, step.asset) as journal:
         report = remove_copy(store, bucket, journal, prefix=step.params["prefix"])
@@ -227,42 +226,81 @@ def _verify_objects(step: Step, world: World) -> Outcome:
 
 
 def _sent_mark(step: Step, world: World) -> Path:
-    """There once we have sent this index: one that was equal already is not ours to drop."""
+    """There once we have sent this index: one that was equal already is not ours to drop. Holds the digest of what was
+    there before the first of our copies, if anything was."""
     return copy_folder(world.workspace, step.asset) / "sent"
 
 
 def _perform_index(step: Step, world: World) -> Outcome:
     source, target = world.vectors(step.params["source"]), world.vectors(step.params["target"])
-    table = step.params["table"]
+    table, mark, there = step.params["table"], _sent_mark(step, world), None
     try:
+        target.describe(table)
         here, there = digest_index(source, table), digest_index(target, table)
         if here == there:
-            return Outcome.unchanged(f"{here.rows} vectors equal already", **here.to_json())
+            if mark.exists():  # killed between the last row and its search index, we left it without one
+                target.build(source.describe(table))
+            return Outcome.unchanged(
+                f"{here.rows} vectors equal already", **here.to_json(), target_bits_sha256=here.bits
+            )
         if target_is_home(step, world):
             return Outcome.refused("users write to the index at the target since the cutover: it is not copied anew")
+        recorded = world.outcome(step.id) or {}
+        if mark.exists() and here.bits == recorded.get("bits_sha256") and as_recorded(there, recorded):
+            target.build(source.describe(table))
+            return Outcome.unchanged(f"{here.rows} vectors carried already", **recorded)
     except NotFound:
         pass
-    mark = _sent_mark(step, world)
     mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()  # before the first row: killed from here on, what lies at the target is ours
+    if not mark.exists():  # before the first row: killed from here on, what lies at the target may be ours
+        write_whole(mark, json.dumps(there.to_json()) if there else "", durable=True)
     info, sent = move_index(source, target, table)
-    arrived = digest_index(target, table)
-    if arrived != sent:
-        return Outcome.failed("the index at the target differs from what was sent", **arrived.to_json())
-    data = {**sent.to_json(), "dimension": info.dimension, "metric": info.metric, "index": info.kind}
-    return Outcome.done(f"{sent.rows} vectors of dimension {info.dimension}, bit-equal", **data)
+    proof = prove_index(source, target, table, sent=sent)
+    data = {
+        **sent.to_json(), "dimension": info.dimension, "metric": info.metric, "index": info.kind, "model": info.model,
+        "model_revision": info.model_revision, "target_bits_sha256": proof.target.bits, "equality": proof.to_json(),
+    }  # fmt: skip
+    if not proof.equal:
+        listed = "; ".join(proof.problems)
+        return Outcome.failed(f"the index at the target differs from what was sent: {listed}", **data)
+    how = "bit-equal" if proof.target.bits == sent.bits else f"equal within {proof.precision}"
+    return Outcome.done(f"{sent.rows} vectors of dimension {info.dimension}, {how}", **data)
 
 
 def _verify_index(step: Step, world: World) -> Outcome:
     recorded = world.outcome(step.id) or {}
     try:
-        arrived = digest_index(world.vectors(step.params["target"]), step.params["table"])
+        found = recheck_index(world.vectors(step.params["target"]), step.params["table"], recorded)
     except NotFound as error:
         return Outcome.failed(f"the index is gone: {error}")
-    same = (arrived.bits, arrived.ids) == (recorded.get("bits_sha256"), recorded.get("ids_sha256"))
-    if not same and target_is_home(step, world):
-        words = f"{arrived.rows} vectors; changed at the target since the cutover, so not compared with the copy"
-        return Outcome.done(words, **arrived.to_json())
-    if not same:
-        return Outcome.failed("the index at the target is not the one that was copied", **arrived.to_json())
-    return Outcome.done(f"{arrived.rows} vectors bit-equal to what was copied", **arrived.to_json())
+    rows, data = found.digest.rows, found.to_json()
+    if not found.same and target_is_home(step, world):
+        words = f"{rows} vectors; changed at the target since the cutover, so not compared with the copy"
+        return Outcome.done(words, **data)
+    if not found.same:
+        return Outcome.failed("the index at the target is not the one that was copied", **data)
+    if found.fell:
+        return Outcome.failed(f"the index finds less than after the copy: {found.fell}", **data)
+    return Outcome.done(f"{rows} vectors bit-equal to what was copied", **data)
+
+
+def _undo_index(step: Step, world: World) -> Outcome:
+    """An index that a load of ours never replaced is somebody's; so is one that was written to since the copy."""
+    place, table, mark = step.params["target"], step.params["table"], _sent_mark(step, world)
+    target = world.vectors(place)
+    if not mark.exists():
+        return Outcome.done(f"left index {table} at {place}: it was there before we came")
+    try:
+        there = digest_index(target, table)
+    except NotFound:
+        mark.unlink()
+        return Outcome.done(f"index {table} at {place} is gone already")
+    before, recorded = mark.read_text(encoding="utf-8"), world.outcome(step.id) or {}
+    if before and json.loads(before) == there.to_json():
+        mark.unlink()
+        return Outcome.done(f"left index {table} at {place}: our copy never took its place")
+    if "ids_sha256" in recorded and not as_recorded(there, recorded):
+        return Outcome.done(f"left index {table} at {place}: others wrote to it since the copy", **there.to_json())
+    target.drop(table)
+    mark.unlink()
+    return Outcome.done(f"dropped index {table} at {place}")

@@ -16,7 +16,7 @@ from awscrt import checksums
 
 from crossload.estate.digest import Digest
 from crossload.ports.errors import Invalid, NotFound, PreconditionFailed, Unsupported
-from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
+from crossload.ports.store import BucketInfo, Bytes, Digests, ObjectInfo, ObjectMeta, Part, PlainReads, StoreFeatures
 
 _BARE = ObjectMeta()
 FEATURES = StoreFeatures(
@@ -66,7 +66,7 @@ def digests_of(data: bytes, algorithms: frozenset[str]) -> tuple[Digest, ...]:
     return tuple(Digest(name, known[name]()) for name in sorted(algorithms))
 
 
-class MemoryStore:
+class MemoryStore(PlainReads):
     """`listed_digests=False` behaves like stores that tell digests on head only."""
 
     def __init__(
@@ -134,9 +134,10 @@ class MemoryStore:
                 raise PreconditionFailed(f"bucket {bucket} is not empty")
             return self.objects.pop(bucket, None) is not None
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         with self._call("list", bucket):
             infos = [item.info for key, item in self._bucket(bucket).items() if key.startswith(prefix)]
+            infos = [info for info in infos if not start_after or info.key < start_after]
         # The order of a listing is the store's own: ours is backwards, so that nobody relies on it.
         for info in sorted(infos, key=lambda item: item.key, reverse=True):
             with self._call("list-item", bucket, info.key):
@@ -164,8 +165,9 @@ class MemoryStore:
             return item.data[start : None if length is None else start + length]
 
     def write(
-        self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
-    ) -> ObjectInfo:
+        self, bucket: str, key: str, data: Bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = "",
+        digests: Digests = (),
+    ) -> ObjectInfo:  # fmt: skip
         with self._call("write", bucket, key):
             self.sent_bytes += len(data)
             self._check(bucket, key, if_absent, if_match)
@@ -178,7 +180,9 @@ class MemoryStore:
             self.uploads[name] = Upload(bucket, key, self._held(meta))
             return name
 
-    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
+    def write_part(
+        self, bucket: str, key: str, upload: str, part: Part, data: Bytes, *, last: bool, digests: Digests = ()
+    ) -> Part:
         with self._call("write_part", bucket, key):
             self.sent_bytes += len(data)
             open_one = self._upload(upload)
@@ -186,31 +190,21 @@ class MemoryStore:
                 raise Invalid(f"part {part.number} of {len(data)} bytes is not what was announced")
             if not last and part.size_bytes < self.features.part_size_bytes_min:
                 raise Invalid(f"part {part.number} is smaller than {self.features.part_size_bytes_min} bytes")
-            if self.features.ordered_parts and part.offset_bytes != sum(len(d) for _, d in open_one.parts.values()):
-                raise PreconditionFailed("the session continues at another byte")
             kept = replace(part, etag=hashlib.md5(data).hexdigest())
-            number = len(open_one.parts) + 1 if self.features.ordered_parts else part.number  # sessions know bytes only
-            open_one.parts[number] = (kept, bytes(data))
+            open_one.parts[part.number] = (kept, bytes(data))
             return kept
 
     def parts(self, bucket: str, key: str, upload: str) -> list[Part]:
         with self._call("parts", bucket, key):
-            held = [part for _, (part, _) in sorted(self._upload(upload).parts.items())]
-            if self.features.ordered_parts:
-                stored = sum(part.size_bytes for part in held)
-                return [Part(1, 0, stored, "")] if stored else []
-            return held
+            return [part for _, (part, _) in sorted(self._upload(upload).parts.items())]
 
     def complete(
         self, bucket: str, key: str, upload: str, parts: list[Part], *, if_absent: bool = False, if_match: str = ""
     ) -> ObjectInfo:
         with self._call("complete", bucket, key):
             item = self._upload(upload)
-            if self.features.ordered_parts:
-                chosen = [piece for _, piece in sorted(item.parts.items())]
-            else:
-                found = [item.parts.get(part.number) for part in parts]
-                chosen = [one for one, part in zip(found, parts, strict=True) if one and one[0].etag == part.etag]
+            found = [item.parts.get(part.number) for part in parts]
+            chosen = [one for one, part in zip(found, parts, strict=True) if one and one[0].etag == part.etag]
             if sum(len(data) for _, data in chosen) != sum(part.size_bytes for part in parts):
                 raise Invalid("a part of this list was never sent")
             self._check(bucket, key, if_absent, if_match)

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from memory_store import FEATURES, Call, MemoryStore
 
-from crossload.engines.mover.bucket import CopyOptions, move_bucket
+from crossload.engines.mover.bucket import move_bucket
+from crossload.engines.mover.options import CopyOptions
 from crossload.ledger import journal as journal_module
 from crossload.ledger.journal import Journal
 

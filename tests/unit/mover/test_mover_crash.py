@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from memory_store import FEATURES, Call, MemoryStore
 
-from crossload.engines.mover.bucket import CopyOptions, PassReport, move_bucket
+from crossload.engines.mover.bucket import PassReport, move_bucket
+from crossload.engines.mover.options import CopyOptions
 from crossload.engines.mover.proof import prove
 from crossload.ledger import journal as journal_module
 from crossload.ledger.database import connect
@@ -26,7 +27,7 @@ OPTIONS = CopyOptions(part_size_bytes=PART, workers=1)
 KINDS = {
     "reporting": (FEATURES, True),
     "reporting-on-head-only": (FEATURES, False),
-    "ordered": (replace(FEATURES, ordered_parts=True, tags=False, digests_returned=frozenset({"crc32c"})), True),
+    "tagless": (replace(FEATURES, tags=False, digests_returned=frozenset({"crc32c"})), True),
     "silent": (replace(FEATURES, digests_returned=frozenset(), digests_verified=frozenset(), versions=False), True),
 }
 
@@ -133,8 +134,8 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         ("reporting", True),
         ("reporting", False),
         ("reporting-on-head-only", True),
-        ("ordered", True),
-        ("ordered", False),
+        ("tagless", True),
+        ("tagless", False),
         ("silent", True),
         ("silent", False),
     ],
@@ -161,7 +162,7 @@ def test_first_copy_killed_at_every_call(stage: Callable[[str], Scene], kind: st
 
 
 @pytest.mark.parametrize(
-    "kind, early", [("reporting", True), ("reporting", False), ("ordered", True), ("silent", False)]
+    "kind, early", [("reporting", True), ("reporting", False), ("tagless", True), ("silent", False)]
 )
 def test_delta_killed_at_every_call(stage: Callable[[str], Scene], kind: str, early: bool) -> None:
     point = 0
@@ -185,7 +186,7 @@ def test_delta_killed_at_every_call(stage: Callable[[str], Scene], kind: str, ea
     assert point > 20
 
 
-@pytest.mark.parametrize("kind", ["reporting", "ordered", "silent"])
+@pytest.mark.parametrize("kind", ["reporting", "tagless", "silent"])
 def test_the_source_changes_between_the_kill_and_the_next_pass(stage: Callable[[str], Scene], kind: str) -> None:
     """What we wrote before we died is ours, although it is not what the source holds now: it is replaced or removed."""
     point = 0

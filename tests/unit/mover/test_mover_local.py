@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from crossload.engines.mover.bucket import CopyOptions, move_bucket
+from crossload.engines.mover.bucket import move_bucket
+from crossload.engines.mover.options import CopyOptions
 from crossload.engines.mover.manifest import write_manifest
 from crossload.engines.mover.proof import prove
 from crossload.estate.place import Place
@@ -27,7 +28,8 @@ OPTIONS = CopyOptions(part_size_bytes=PART, workers=4)
 PROGRAM = """
 import sys
 from pathlib import Path
-from crossload.engines.mover.bucket import CopyOptions, Watcher, move_bucket
+from crossload.engines.mover.bucket import move_bucket
+from crossload.engines.mover.options import CopyOptions, Watcher
 from crossload.estate.place import Place
 from crossload.ledger.journal import Journal
 from crossload.ports.provider import Settings

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from memory_store import FEATURES, Call, MemoryStore
 
-from crossload.engines.mover.bucket import CopyOptions, move_bucket
+from crossload.engines.mover.bucket import move_bucket
+from crossload.engines.mover.options import CopyOptions
 from crossload.ledger.journal import Journal
 from crossload.ports import retrying
 from crossload.ports.errors import AccessDenied, NotFound, PreconditionFailed, Throttled, Unavailable

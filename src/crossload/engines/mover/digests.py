@@ -3,42 +3,70 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import cast
 
 from awscrt import checksums
 
 from crossload.estate.digest import Digest
 from crossload.ledger.journal import Entry
 from crossload.ports.errors import NotFound, PreconditionFailed
-from crossload.ports.store import ObjectInfo, Store
+from crossload.ports.store import Bytes, ObjectInfo, Store
 
 _REREAD_BYTES = 8 * 2**20
 
 
+_WIDTHS = {"crc32c": 4, "crc64nvme": 8}
+_CRC: dict[str, Callable[[bytes, int], int]] = {"crc32c": checksums.crc32c, "crc64nvme": checksums.crc64nvme}
+_COMBINE: dict[str, Callable[[int, int, int], int]] = {
+    "crc32c": checksums.combine_crc32c, "crc64nvme": checksums.combine_crc64nvme,
+}  # fmt: skip
+
+
+def crc(algorithm: str, data: Bytes) -> int:
+    """CRC of one piece; 0 for an algorithm that is none of ours."""
+    function = _CRC.get(algorithm)
+    return function(cast("bytes", data), 0) if function else 0
+
+
+def crc_digest(algorithm: str, value: int) -> Digest | None:
+    """A CRC in the words of the port; None when there is none."""
+    width = _WIDTHS.get(algorithm)
+    return Digest(algorithm, value.to_bytes(width, "big").hex()) if width else None
+
+
 class RunningDigest:
-    """sha256, and the digest the target computes by itself (crc64nvme or crc32c), over bytes fed in order."""
+    """sha256 of bytes fed in order, and the CRC that the target computes by itself, joined from those of the pieces:
+    a piece's CRC may be computed by another thread, long before its turn."""
 
     def __init__(self, algorithm: str) -> None:
         self.algorithm = algorithm
+        self.size_bytes = 0
         self._sha256 = hashlib.sha256()
         self._crc = 0
+        self._told: tuple[str, Digest | None] | None = None
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: Bytes, known: int | None = None) -> None:
+        """`known` is the piece's CRC, where that is known already."""
         self._sha256.update(data)
-        if self.algorithm == "crc32c":
-            self._crc = checksums.crc32c(data, self._crc)
-        elif self.algorithm == "crc64nvme":
-            self._crc = checksums.crc64nvme(data, self._crc)
+        if self.algorithm in _CRC:
+            piece = crc(self.algorithm, data) if known is None else known
+            self._crc = _COMBINE[self.algorithm](self._crc, piece, len(data)) if self.size_bytes else piece
+        self.size_bytes += len(data)
+        self._told = None
 
     @property
     def sha256(self) -> str:
-        return self._sha256.hexdigest()
+        return self._so_far()[0]
 
     @property
     def check(self) -> Digest | None:
-        widths = {"crc32c": 4, "crc64nvme": 8}
-        if self.algorithm not in widths:
-            return None
-        return Digest(self.algorithm, self._crc.to_bytes(widths[self.algorithm], "big").hex())
+        return self._so_far()[1]
+
+    def _so_far(self) -> tuple[str, Digest | None]:
+        if self._told is None:
+            self._told = self._sha256.hexdigest(), crc_digest(self.algorithm, self._crc)
+        return self._told
 
 
 def check_algorithm(target: Store) -> str:

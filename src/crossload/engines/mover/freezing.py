@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from crossload.engines.mover.bucket import CopyOptions, PassReport, move_bucket
+from crossload.engines.mover.bucket import PassReport, move_bucket
+from crossload.engines.mover.options import CopyOptions
 from crossload.engines.mover.returning import ReturnReport, return_changes
 from crossload.ledger.journal import Journal
 from crossload.ports.errors import Unsupported

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from crossload.engines.mover.buffers import BufferPool
 from crossload.engines.mover.copying import Copier, ForeignObject, SourceChanged
+from crossload.engines.mover.parts import copy_alone
 from crossload.ledger.journal import Entry, Journal
 from crossload.ports.errors import PreconditionFailed
 from crossload.ports.store import ObjectInfo, Store
@@ -83,10 +85,9 @@ class _Back:
     sent_bytes: int = 0
 
     def copy(self, entry: Entry, there: ObjectInfo | None) -> Entry:
-        copier = Copier(
-            self.target, self.bucket, self.source, self.bucket, _Unwritten(), self.part_size_bytes, self._sent
-        )
-        return copier.copy(entry, there)
+        pool = BufferPool(2 * self.part_size_bytes)
+        copier = Copier(self.target, self.bucket, self.source, self.bucket, _Unwritten(), self.part_size_bytes, pool)
+        return copy_alone(copier, entry, there, self._sent)
 
     def _sent(self, size_bytes: int) -> None:
         self.sent_bytes += size_bytes

@@ -46,6 +46,9 @@ _CODES: dict[str, type[errors.CrossloadError]] = {
     "BadDigest": errors.DigestMismatch,
     "XAmzContentChecksumMismatch": errors.DigestMismatch,
     "SlowDown": errors.Throttled,
+    "ServiceUnavailable": errors.Throttled,
+    "503": errors.Throttled,  # an answer to HEAD has no body to say more
+    "429": errors.Throttled,
     "Throttling": errors.Throttled,
     "ThrottlingException": errors.Throttled,
     "RequestLimitExceeded": errors.Throttled,
@@ -73,7 +76,8 @@ def translate(error: BaseException) -> errors.CrossloadError:
         hint = "check the profile and its keys" if kind is errors.NotSignedIn else ""
         if any(sign in text for sign in _CLOCK_SIGNS):
             hint = "the clock of this machine is not the server's: set it, then run the same command again"
-        return kind(text, hint=hint)
+        after = str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", ""))
+        return kind(text, hint=hint, retry_after_seconds=float(after) if after.isdigit() else None)
     if isinstance(error, NoCredentialsError | PartialCredentialsError | ProfileNotFound):
         return errors.NotSignedIn(str(error), hint="name a profile that exists, or set up the SDK's credential chain")
     if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError | ResponseStreamingError):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlencode
+from functools import lru_cache
+from typing import cast
+from urllib.parse import unquote_plus, urlencode
 from xml.etree import ElementTree
 
 from awscrt import checksums
 
 from crossload.estate.digest import Digest
-from crossload.ports.errors import Unavailable
-from crossload.ports.store import ObjectInfo, ObjectMeta
+from crossload.ports.errors import PreconditionFailed, Unavailable
+from crossload.ports.store import Bytes, Digests, ObjectInfo, ObjectMeta
 from crossload.providers.aws.wire import Wire
 from crossload.providers.keepalive import Answer
 
@@ -21,9 +24,9 @@ _CRC = "x-amz-checksum-crc64nvme"
 _META = "x-amz-meta-"
 
 
-def crc64nvme_base64(data: bytes) -> str:
+def crc64nvme_base64(data: Bytes) -> str:
     """Big-endian base64 of CRC-64/NVME, the form of `x-amz-checksum-crc64nvme`."""
-    return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
+    return base64.b64encode(checksums.crc64nvme(cast("bytes", data)).to_bytes(8, "big")).decode()
 
 
 def digest_of(crc: str) -> Digest:
@@ -31,15 +34,42 @@ def digest_of(crc: str) -> Digest:
     return Digest("crc64nvme", base64.b64decode(crc).hex())
 
 
+def checksum(data: Bytes, digests: Digests) -> str:
+    """`crc64nvme_base64`, from the digests that are known already if they name it."""
+    for digest in digests:
+        if digest.algorithm == "crc64nvme":
+            return base64.b64encode(bytes.fromhex(digest.hex)).decode()
+    return crc64nvme_base64(data)
+
+
 def head(wire: Wire, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta] | None:
     answer = wire.ask("HEAD", bucket, key, {"x-amz-checksum-mode": "ENABLED"})
+    return None if answer is None else _described(wire, bucket, key, answer)
+
+
+def fetch(wire: Wire, bucket: str, key: str, buffer: memoryview, if_match: str) -> tuple[ObjectInfo, ObjectMeta] | None:
+    """The object's bytes in the buffer; its digest is not compared here, the caller computes one anyway."""
+    headers = {"x-amz-checksum-mode": "ENABLED"}
+    if if_match:
+        headers["if-match"] = f'"{if_match}"'
+    answer = wire.ask("GET", bucket, key, headers, into=buffer)
     if answer is None:
         return None
+    if answer.filled != int(answer.headers.get("content-length", answer.filled)):
+        raise PreconditionFailed(f"{bucket}/{key} is larger than it was when it was listed")
+    return _described(wire, bucket, key, answer)
+
+
+def _described(wire: Wire, bucket: str, key: str, answer: Answer) -> tuple[ObjectInfo, ObjectMeta] | None:
+    """Tags are asked for where the answer does not say how many there are, unless the store is known to say it always
+    and we are known to be allowed to see them."""
     tags: dict[str, str] | None = {}
-    if answer.headers.get("x-amz-tagging-count") != "0":  # absent means the server does not say, so we ask
+    count = answer.headers.get("x-amz-tagging-count")
+    if count != "0" and (count is not None or not wire.tells_tag_count(bucket)):
         tags = _tags(wire.ask("GET", bucket, key, {}, {"tagging": ""}))
-    if tags is None:
-        return None
+        if tags is None:
+            return None
+        wire.may_see_tags(bucket)
     return _info(key, answer), _meta(answer.headers, tags)
 
 
@@ -57,27 +87,69 @@ def read(wire: Wire, bucket: str, key: str, span: str, if_match: str) -> bytes |
     return answer.content
 
 
+def read_into(wire: Wire, bucket: str, key: str, start: int, buffer: memoryview, if_match: str) -> int | None:
+    headers = {"range": f"bytes={start}-{start + len(buffer) - 1}"}
+    if if_match:
+        headers["if-match"] = f'"{if_match}"'
+    answer = wire.ask("GET", bucket, key, headers, into=buffer)
+    return None if answer is None or answer.status_code != 206 else answer.filled
+
+
 def write(
-    wire: Wire, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool, if_match: str
-) -> ObjectInfo | None:
+    wire: Wire, bucket: str, key: str, data: Bytes, meta: ObjectMeta, *, if_absent: bool, if_match: str,
+    digests: Digests,
+) -> ObjectInfo | None:  # fmt: skip
     headers = _headers(meta)
-    headers[_CRC] = crc64nvme_base64(data)
+    headers[_CRC] = checksum(data, digests)
     if if_absent:
         headers["if-none-match"] = "*"
     elif if_match:
         headers["if-match"] = f'"{if_match}"'
-    answer = wire.ask("PUT", bucket, key, headers, content=data)
+    answer = wire.ask("PUT", bucket, key, headers, content=data, sha256=_sha256(digests))
     if answer is None or "etag" not in answer.headers:
         return None
-    digests = (digest_of(headers[_CRC]),)
-    return ObjectInfo(key, len(data), _etag(answer), answer.headers.get("x-amz-version-id", ""), digests=digests)
+    told = answer.headers.get(_CRC)
+    return ObjectInfo(
+        key, len(data), _etag(answer), answer.headers.get("x-amz-version-id", ""),
+        digests=(digest_of(told),) if told else (),
+    )  # fmt: skip
 
 
-def write_part(wire: Wire, bucket: str, key: str, upload: str, number: int, data: bytes) -> str | None:
+def write_part(
+    wire: Wire, bucket: str, key: str, upload: str, number: int, data: Bytes, digests: Digests
+) -> str | None:
     """The part's etag."""
     query = {"partNumber": str(number), "uploadId": upload}
-    answer = wire.ask("PUT", bucket, key, {_CRC: crc64nvme_base64(data)}, query, data)
+    headers = {_CRC: checksum(data, digests)}
+    answer = wire.ask("PUT", bucket, key, headers, query, data, sha256=_sha256(digests))
     return None if answer is None or "etag" not in answer.headers else _etag(answer)
+
+
+def page(wire: Wire, bucket: str, prefix: str, start_after: str, token: str) -> tuple[list[ObjectInfo], str] | None:
+    """One page of ListObjectsV2: (objects, the token of the next page or "")."""
+    query = {"list-type": "2", "encoding-type": "url", "max-keys": "1000"}
+    named = {"prefix": prefix, "start-after": "" if token else start_after, "continuation-token": token}
+    answer = wire.ask("GET", bucket, "", {}, query | {name: value for name, value in named.items() if value})
+    if answer is None:
+        return None
+    try:
+        root = ElementTree.fromstring(answer.content)  # noqa: S314  # from the store we signed in to; no entities since 3.11
+    except ElementTree.ParseError as error:
+        raise Unavailable(f"{bucket}: the listing is no XML: {error}") from error
+    encoded = root.findtext("{*}EncodingType") == "url"
+    found: list[ObjectInfo] = []
+    for child in root:
+        if child.tag.endswith("}Contents") or child.tag == "Contents":
+            fields = {item.tag.rpartition("}")[2]: item.text or "" for item in child}
+            key = unquote_plus(fields["Key"]) if encoded else fields["Key"]
+            modified = datetime.fromisoformat(fields["LastModified"]).timestamp()
+            found.append(ObjectInfo(key, int(fields["Size"]), fields["ETag"].strip('"'), modified_at=modified))
+    more = root.findtext("{*}IsTruncated") == "true"
+    return found, (root.findtext("{*}NextContinuationToken") or "") if more else ""
+
+
+def _sha256(digests: Digests) -> str:
+    return next((digest.hex for digest in digests if digest.algorithm == "sha256"), "")
 
 
 def _etag(answer: Answer) -> str:
@@ -86,17 +158,23 @@ def _etag(answer: Answer) -> str:
 
 def _info(key: str, answer: Answer) -> ObjectInfo:
     crc = answer.headers.get(_CRC)
-    modified = 0.0
-    with contextlib.suppress(KeyError, ValueError):
-        modified = parsedate_to_datetime(answer.headers["last-modified"]).timestamp()
     return ObjectInfo(
-        key, int(answer.headers["content-length"]), _etag(answer), answer.headers.get("x-amz-version-id", ""), modified,
+        key, int(answer.headers["content-length"]), _etag(answer), answer.headers.get("x-amz-version-id", ""),
+        _seconds(answer.headers.get("last-modified", "")),
         (digest_of(crc),) if crc else (),
     )  # fmt: skip
 
 
+@lru_cache(maxsize=256)
+def _seconds(date: str) -> float:
+    """Of an HTTP date; objects written in the same second share it."""
+    with contextlib.suppress(ValueError):
+        return parsedate_to_datetime(date).timestamp()
+    return 0.0
+
+
 def _meta(headers: Mapping[str, str], tags: Mapping[str, str]) -> ObjectMeta:
-    user = {name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)}
+    user = {name[len(_META) :]: headers[name] for name in headers if name.startswith(_META)}
     return ObjectMeta(
         headers.get("content-type", ""), headers.get("cache-control", ""), headers.get("content-disposition", ""),
         headers.get("content-encoding", ""), headers.get("content-language", ""), user, tags,

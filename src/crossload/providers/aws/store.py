@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from crossload.ports.errors import NotFound, PreconditionFailed, Unsupported
+from crossload.ports.errors import NotFound, PreconditionFailed, Unavailable, Unsupported
 from crossload.ports.provider import Settings
-from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
+from crossload.ports.store import BucketInfo, Bytes, Digests, ObjectInfo, ObjectMeta, Part, PlainReads, StoreFeatures
 from crossload.providers.aws import fast
 from crossload.providers.aws.errors import translated
-from crossload.providers.aws.fast import crc64nvme_base64, digest_of
+from crossload.providers.aws.fast import checksum, digest_of
 from crossload.providers.aws.session import client, credentials
 from crossload.providers.aws.wire import Wire
 
@@ -24,7 +24,7 @@ def open_store(settings: Settings) -> S3Store:
     return S3Store(settings)
 
 
-class S3Store:
+class S3Store(PlainReads):
     """Digest on every write: crc64nvme in `x-amz-checksum-crc64nvme`, which the server checks.
 
     What a copy asks once per object goes over `wire`, the rest, and every failure, through the SDK. Setting
@@ -76,9 +76,22 @@ class S3Store:
             return False
         return True
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        token, begun = "", False
+        while self._wire is not None:
+            found = fast.page(self._wire, bucket, prefix, start_after, token)
+            if found is None:
+                break
+            begun = True
+            yield from found[0]
+            token = found[1]
+            if not token:
+                return
+        if begun:  # the SDK cannot go on with our token's page, but it can begin behind the last key
+            raise Unavailable(f"{bucket}: the listing broke off")
+        more = {"StartAfter": start_after} if start_after else {}
         with translated():
-            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for page in self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **more):
                 for item in page.get("Contents", ()):
                     yield ObjectInfo(
                         item["Key"], item["Size"], item["ETag"].strip('"'), modified_at=item["LastModified"].timestamp()
@@ -129,22 +142,40 @@ class S3Store:
                     raise
                 return b""
 
-    def write(
-        self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
-    ) -> ObjectInfo:
+    def read_into(self, bucket: str, key: str, start: int, buffer: memoryview, if_match: str = "") -> int:
+        if self._wire is not None and len(buffer):
+            count = fast.read_into(self._wire, bucket, key, start, buffer, if_match)
+            if count is not None:
+                return count
+        return PlainReads.read_into(self, bucket, key, start, buffer, if_match)
+
+    def fetch(self, bucket: str, key: str, buffer: memoryview, if_match: str = "") -> tuple[ObjectInfo, ObjectMeta]:
         if self._wire is not None:
-            written = fast.write(self._wire, bucket, key, data, meta, if_absent=if_absent, if_match=if_match)
+            found = fast.fetch(self._wire, bucket, key, buffer, if_match)
+            if found is not None:
+                return found
+        return PlainReads.fetch(self, bucket, key, buffer, if_match)
+
+    def write(
+        self, bucket: str, key: str, data: Bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = "",
+        digests: Digests = (),
+    ) -> ObjectInfo:  # fmt: skip
+        if self._wire is not None:
+            written = fast.write(
+                self._wire, bucket, key, data, meta, if_absent=if_absent, if_match=if_match, digests=digests
+            )
             if written is not None:
                 return written
-        crc = crc64nvme_base64(data)
         with translated():
             answer = self._s3.put_object(
-                Bucket=bucket, Key=key, Body=data, ChecksumCRC64NVME=crc, **_conditions(if_absent, if_match),
-                **_arguments(meta),
+                Bucket=bucket, Key=key, Body=bytes(data), ChecksumCRC64NVME=checksum(data, digests),
+                **_conditions(if_absent, if_match), **_arguments(meta),
             )  # fmt: skip
+        told = answer.get("ChecksumCRC64NVME")
         return ObjectInfo(
-            key, len(data), answer["ETag"].strip('"'), answer.get("VersionId", ""), digests=(digest_of(crc),)
-        )
+            key, len(data), answer["ETag"].strip('"'), answer.get("VersionId", ""),
+            digests=(digest_of(told),) if told else (),
+        )  # fmt: skip
 
     def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int) -> str:
         with translated():
@@ -152,15 +183,17 @@ class S3Store:
                 Bucket=bucket, Key=key, ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT", **_arguments(meta)
             )["UploadId"]
 
-    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
+    def write_part(
+        self, bucket: str, key: str, upload: str, part: Part, data: Bytes, *, last: bool, digests: Digests = ()
+    ) -> Part:
         if self._wire is not None:
-            etag = fast.write_part(self._wire, bucket, key, upload, part.number, data)
+            etag = fast.write_part(self._wire, bucket, key, upload, part.number, data, digests)
             if etag is not None:
                 return Part(part.number, part.offset_bytes, len(data), etag)
         with translated():
             answer = self._s3.upload_part(
-                Bucket=bucket, Key=key, UploadId=upload, PartNumber=part.number, Body=data,
-                ChecksumCRC64NVME=crc64nvme_base64(data),
+                Bucket=bucket, Key=key, UploadId=upload, PartNumber=part.number, Body=bytes(data),
+                ChecksumCRC64NVME=checksum(data, digests),
             )  # fmt: skip
         return Part(part.number, part.offset_bytes, len(data), answer["ETag"].strip('"'))
 

@@ -1,7 +1,7 @@
 """The few S3 requests that a copy makes per object, signed and sent here: a fifth of the SDK's CPU time.
 
-Only plain success is understood. Whatever else the server says (another region, a refusal, a full server), the caller
-asks again through the SDK, which knows redirects, retries and the words for errors.
+Only plain success, a failed condition and "slow down" are understood. Whatever else the server says (another region, a
+refusal), the caller asks again through the SDK, which knows redirects and the words for errors.
 
 Signature: AWS Signature Version 4, as documented for Amazon S3 (one header chunk)."""
 
@@ -10,33 +10,60 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import threading
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from crossload.providers.keepalive import Answer, send
+from crossload.ports.errors import PreconditionFailed, Throttled
+from crossload.providers.keepalive import Answer, Body, send_to
 
 _UNSIGNED = "UNSIGNED-PAYLOAD"
 _NO_BYTES = hashlib.sha256(b"").hexdigest()
 _SPACES = re.compile(" +")
+_CODE = re.compile(rb"<Code>([A-Za-z]+)</Code>")
+# Servers whose answers name the number of tags whenever there are any (S3 API reference, GetObject).
+_TELLS_TAG_COUNT = ("AmazonS3", "SeaweedFS", "MinIO")
+_GOOD = frozenset({200, 204, 206})
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What signing needs, and what stays the same for a second."""
+
+    second: int
+    access_key: str
+    secret: str
+    stamp: str
+    scope: str
+    key: bytes
+    inner: Any
+    outer: Any
 
 
 class Wire:
-    """Safe to share between threads. `credentials` is botocore's object, which renews itself."""
+    """Safe to share between threads. `credentials` is botocore's object, which renews itself. `server` is what the
+    store calls itself in its answers, "" before the first."""
 
     def __init__(self, endpoint: str, region: str, credentials: Any) -> None:
         parts = urlsplit(endpoint)
-        self._endpoint = endpoint.rstrip("/")
-        self._host = parts.netloc
+        self.server = ""
+        self._host = (parts.scheme, parts.netloc)
         self._base = parts.path.rstrip("/")
         # Over TLS nobody can change the body, and the server checks the CRC we send; without it the body is signed.
         self._signs_body = parts.scheme != "https"
         self._region = region
         self._credentials = credentials
-        self._mutex = threading.Lock()
-        self._key: tuple[str, str, bytes] = ("", "", b"")
+        self._moment = _Moment(0, "", "", "", "", b"", None, None)
+        self._tags_seen: set[str] = set()
+
+    def may_see_tags(self, bucket: str) -> None:
+        """The store has shown us an object's tags there: from now on its silence about them means none."""
+        self._tags_seen.add(bucket)
+
+    def tells_tag_count(self, bucket: str) -> bool:
+        return bucket in self._tags_seen and self.server.startswith(_TELLS_TAG_COUNT)
 
     def ask(
         self,
@@ -45,46 +72,87 @@ class Wire:
         key: str,
         headers: Mapping[str, str],
         query: Mapping[str, str] | None = None,
-        content: bytes | None = None,
+        content: Body | None = None,
+        *,
+        sha256: str = "",
+        into: memoryview | None = None,
     ) -> Answer | None:
-        """The answer of a request that went well (200, 204, 206), else None. Raises Unavailable when nobody answers.
+        """The answer of a request that went well (200, 204, 206), else None. `sha256` is the body's, if it is known;
+        `into` takes the body of the answer.
 
-        Header names are lower-case. None too for values that are no ASCII: the SDK knows what to say about them."""
-        if not all(value.isascii() for value in headers.values()):
+        Raises Unavailable when nobody answers, Throttled and PreconditionFailed when the answer says so. Header names
+        are lower-case. None too for values that are no ASCII: the SDK knows what to say about them."""
+        if not all(map(str.isascii, headers.values())):
             return None
-        keys = self._credentials.get_frozen_credentials()
-        path = f"/{bucket}/{quote(key, safe='/~')}"
-        line = "&".join(f"{quote(n, safe='~')}={quote(v, safe='~')}" for n, v in sorted((query or {}).items()))
-        signed = self._sign(method, self._base + path, line, headers, content, keys)
-        answer = send(method, f"{self._endpoint}{path}{'?' + line if line else ''}", signed, content=content)
-        return answer if answer.status_code in (200, 204, 206) else None
+        path = f"{self._base}/{bucket}/{quote(key, safe='/~')}" if key else f"{self._base}/{bucket}"
+        line = "&".join(f"{quote(n, safe='~')}={quote(v, safe='~')}" for n, v in sorted(query.items())) if query else ""
+        signed = self._sign(method, path, line, headers, self._body_digest(content, sha256))
+        target = f"{path}?{line}" if line else path
+        answer = send_to(self._host, method, target, signed, content, into)
+        status = answer.status_code
+        if status in _GOOD:
+            self.server = self.server or answer.headers.get("server", "")
+            return answer
+        if status in (429, 503):
+            after = answer.headers.get("retry-after", "")
+            wait = float(after) if after.isdigit() else None
+            raise Throttled(f"{method} {path}: HTTP {status} {_code(answer)}", retry_after_seconds=wait)
+        if status == 412:
+            raise PreconditionFailed(f"{method} {path}: the condition does not hold")
+        return None
 
-    def _sign(
-        self, method: str, path: str, line: str, headers: Mapping[str, str], content: bytes | None, keys: Any
-    ) -> dict[str, str]:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        digest = _NO_BYTES if not content else hashlib.sha256(content).hexdigest() if self._signs_body else _UNSIGNED
-        sent = {**headers, "x-amz-date": stamp, "x-amz-content-sha256": digest}
+    def _body_digest(self, content: Body | None, sha256: str) -> str:
+        if not content:
+            return _NO_BYTES
+        if not self._signs_body:
+            return _UNSIGNED
+        return sha256 or hashlib.sha256(content).hexdigest()
+
+    def _sign(self, method: str, path: str, line: str, headers: Mapping[str, str], digest: str) -> dict[str, str]:
+        keys = self._credentials.get_frozen_credentials()
+        now = self._moment
+        if now.second != int(time.time()) or (now.access_key, now.secret) != (keys.access_key, keys.secret_key):
+            now = self._moment = self._new_moment(keys)
+        sent = {**headers, "x-amz-content-sha256": digest, "x-amz-date": now.stamp}
         if keys.token:
             sent["x-amz-security-token"] = keys.token
-        covered = {name: _SPACES.sub(" ", value.strip()) for name, value in sent.items() if name.startswith("x-amz-")}
-        covered["host"] = self._host
-        names = ";".join(sorted(covered))
-        lines = "".join(f"{name}:{covered[name]}\n" for name in sorted(covered))
-        request = "\n".join((method, path, line, lines, names, digest))
-        scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
-        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        signature = hmac.digest(self._signing_key(keys.secret_key, stamp[:8]), text.encode(), "sha256").hex()
+        covered = sorted([name for name in sent if name.startswith("x-amz-")])
+        names = ";".join(["host", *covered])  # h comes before x
+        lines = "\n".join([f"{name}:{_squeezed(sent[name])}" for name in covered])
+        request = f"{method}\n{path}\n{line}\nhost:{self._host[1]}\n{lines}\n\n{names}\n{digest}"
+        text = f"AWS4-HMAC-SHA256\n{now.stamp}\n{now.scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+        # HMAC (RFC 2104) from halves that are begun: one call that lets go of the interpreter costs more than all this.
+        inner, outer = now.inner.copy(), now.outer.copy()
+        inner.update(text.encode())
+        outer.update(inner.digest())
+        signature = outer.hexdigest()
         sent["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+            f"AWS4-HMAC-SHA256 Credential={now.access_key}/{now.scope}, SignedHeaders={names}, Signature={signature}"
         )
         return sent
 
-    def _signing_key(self, secret: str, day: str) -> bytes:
-        with self._mutex:
-            if self._key[:2] != (secret, day):
-                step = hmac.digest(f"AWS4{secret}".encode(), day.encode(), "sha256")
-                for part in (self._region, "s3", "aws4_request"):
-                    step = hmac.digest(step, part.encode(), "sha256")
-                self._key = (secret, day, step)
-            return self._key[2]
+    def _new_moment(self, keys: Any) -> _Moment:
+        second = int(time.time())
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+        before = self._moment
+        if before.stamp[:8] == stamp[:8] and before.secret == keys.secret_key:
+            step = before.key
+        else:
+            step = hmac.digest(f"AWS4{keys.secret_key}".encode(), stamp[:8].encode(), "sha256")
+            for part in (self._region, "s3", "aws4_request"):
+                step = hmac.digest(step, part.encode(), "sha256")
+        scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
+        key = step.ljust(64, b"\0")
+        inner, outer = (hashlib.sha256(bytes(letter ^ pad for letter in key)) for pad in (0x36, 0x5C))
+        return _Moment(second, keys.access_key, keys.secret_key, stamp, scope, step, inner, outer)
+
+
+def _squeezed(value: str) -> str:
+    """A header's value as it is signed: without outer spaces, and without runs of them."""
+    value = value.strip()
+    return _SPACES.sub(" ", value) if "  " in value else value
+
+
+def _code(answer: Answer) -> str:
+    found = _CODE.search(answer.content)
+    return found.group(1).decode("ascii", "replace") if found else ""

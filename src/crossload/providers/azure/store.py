@@ -13,7 +13,7 @@ from azure.storage.blob import BlobBlock, ContentSettings
 from crossload.estate.digest import Digest
 from crossload.ports.errors import Invalid, NotFound, PreconditionFailed, Unsupported
 from crossload.ports.provider import Settings
-from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
+from crossload.ports.store import BucketInfo, Bytes, Digests, ObjectInfo, ObjectMeta, Part, PlainReads, StoreFeatures
 from crossload.providers.azure import names, uploads
 from crossload.providers.azure.errors import code_of, translated
 from crossload.providers.azure.session import endpoint, service
@@ -23,7 +23,7 @@ def open_store(settings: Settings) -> AzureStore:
     return AzureStore(settings)
 
 
-class AzureStore:
+class AzureStore(PlainReads):
     """Every write and every part carries a Content-MD5, which the service checks.
 
     `digests_returned` is true of whole writes: there the service keeps the MD5 that it computed. A blob made of parts
@@ -79,13 +79,14 @@ class AzureStore:
             return False
         return True
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        """Azure's listing begins at its own marks only: keys up to `start_after` are read again and left out."""
         with translated():
             pages = self._container(bucket).list_blobs(
                 name_starts_with=prefix or None, results_per_page=self._page_keys
             )
             for item in pages:
-                if not uploads.is_upload(item.name):
+                if not uploads.is_upload(item.name) and (not start_after or item.name > start_after):
                     yield _info(item)
 
     def versions(self, bucket: str) -> Iterator[ObjectInfo]:
@@ -113,11 +114,12 @@ class AzureStore:
                 return b""
 
     def write(
-        self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
-    ) -> ObjectInfo:
+        self, bucket: str, key: str, data: Bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = "",
+        digests: Digests = (),
+    ) -> ObjectInfo:  # fmt: skip
         with translated():
             answer = self._blob(bucket, key).upload_blob(
-                data, overwrite=not if_absent, validate_content=True, max_concurrency=1, **_arguments(meta),
+                bytes(data), overwrite=not if_absent, validate_content=True, max_concurrency=1, **_arguments(meta),
                 **_conditions(if_absent, if_match),
             )  # fmt: skip
         md5 = answer.get("content_md5")
@@ -133,12 +135,14 @@ class AzureStore:
         with translated():
             return uploads.begin(self._container(bucket), held)
 
-    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
+    def write_part(
+        self, bucket: str, key: str, upload: str, part: Part, data: Bytes, *, last: bool, digests: Digests = ()
+    ) -> Part:
         crc = uploads.crc64(data)
         block = uploads.Block(upload, part.number, part.offset_bytes, crc)
         with translated():
             uploads.expect_open(self._container(bucket), upload)
-            self._blob(bucket, key).stage_block(block.id, data, len(data), validate_content=True)
+            self._blob(bucket, key).stage_block(block.id, bytes(data), len(data), validate_content=True)
         return Part(part.number, part.offset_bytes, len(data), crc)
 
     def parts(self, bucket: str, key: str, upload: str) -> list[Part]:

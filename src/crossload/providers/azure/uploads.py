@@ -11,12 +11,12 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from awscrt import checksums
 
 from crossload.ports.errors import Invalid, NotFound
-from crossload.ports.store import Part
+from crossload.ports.store import Bytes, Part
 
 PREFIX = ".crossload/uploads/"
 _TOKEN_LETTERS = 12
@@ -51,8 +51,8 @@ def is_upload(key: str) -> bool:
     return key.startswith(PREFIX)
 
 
-def crc64(data: bytes) -> str:
-    return f"{checksums.crc64nvme(data):016x}"
+def crc64(data: Bytes) -> str:
+    return f"{checksums.crc64nvme(cast('bytes', data)):016x}"
 
 
 def begin(container: Any, held: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from crossload.ports import errors
 from crossload.ports.provider import Settings
-from crossload.providers.keepalive import Answer, send
+from crossload.providers.keepalive import Answer, Body, send
 
 PUBLIC_ENDPOINT = "https://storage.googleapis.com"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -129,7 +129,8 @@ def request(
     *,
     params: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
-    content: bytes | None = None,
+    content: Body | None = None,
+    into: memoryview | None = None,
     accept: frozenset[int] = frozenset({200, 201, 204, 206}),
 ) -> Answer:
     """One request to the place's endpoint (`url` may be absolute). Statuses outside `accept` become our errors."""
@@ -139,7 +140,7 @@ def request(
     # An absolute address comes from an answer or a journal: our token goes to our endpoint and nowhere else.
     if settings.identity != "anonymous" and urlsplit(full).netloc == urlsplit(endpoint).netloc:
         sent["authorization"] = f"Bearer {access_token(settings).value}"
-    answer = send(method, full, sent, params, content)
+    answer = send(method, full, sent, params, content, into)
     if answer.status_code in accept:
         return answer
     raise translate(method, answer)

@@ -10,14 +10,14 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from awscrt import checksums
 
 from crossload.estate.digest import Digest
 from crossload.ports.errors import CrossloadError, DigestMismatch, Invalid, NotFound, PreconditionFailed, Unsupported
 from crossload.ports.provider import Settings
-from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
+from crossload.ports.store import BucketInfo, Bytes, Digests, ObjectInfo, ObjectMeta, Part, PlainReads, StoreFeatures
 from crossload.providers.gcp import uploads
 from crossload.providers.gcp.session import bucket_path, items, object_path, request, upload_path
 from crossload.providers.keepalive import Answer
@@ -32,7 +32,7 @@ def open_store(settings: Settings) -> GcsStore:
     return GcsStore(settings)
 
 
-class GcsStore:
+class GcsStore(PlainReads):
     """Objects are named by generation: it changes with every write and serves as etag and version.
 
     Setting `versioning: off` makes new buckets without object versioning (which is on by default, so that what a
@@ -43,6 +43,7 @@ class GcsStore:
         digests_verified=frozenset({"crc32c"}),
         versions=True,
         tags=False,
+        sorted_list=True,
         part_size_bytes_min=1,
         user_metadata_bytes_max=8192,
     )
@@ -57,8 +58,8 @@ class GcsStore:
         return f"gs://{bucket}/{key}"
 
     def buckets(self) -> list[BucketInfo]:
-        answer = self._ask("GET", "/storage/v1/b", params={"project": self._settings.get("project")})
-        return [BucketInfo(item["name"], item.get("location", "").lower()) for item in answer.json().get("items", ())]
+        found = items(self._ask, "/storage/v1/b", {"project": self._settings.get("project")})
+        return [BucketInfo(item["name"], item.get("location", "").lower()) for item in found]
 
     def ensure_bucket(self, bucket: str) -> bool:
         try:
@@ -84,8 +85,11 @@ class GcsStore:
             return False
         return True
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
-        yield from self._pages(bucket, {"prefix": prefix} if prefix else {})
+    def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        named = {"prefix": prefix, "startOffset": start_after}
+        for info in self._pages(bucket, {name: value for name, value in named.items() if value}):
+            if info.key != start_after:  # the offset is the first key that the service gives
+                yield info
 
     def versions(self, bucket: str) -> Iterator[ObjectInfo]:
         if not self.features.versions:
@@ -105,26 +109,41 @@ class GcsStore:
     def read(self, bucket: str, key: str, start: int = 0, length: int | None = None, if_match: str = "") -> bytes:
         if length == 0:
             return b""
+        answer = self._read(bucket, key, start, length, if_match)
+        if answer.headers.get("content-encoding") == "gzip" and _packed_on_the_way(answer):
+            return gzip.decompress(answer.content)
+        return answer.content
+
+    def read_into(self, bucket: str, key: str, start: int, buffer: memoryview, if_match: str = "") -> int:
+        if not len(buffer):
+            return 0
+        answer = self._read(bucket, key, start, len(buffer), if_match, into=buffer)
+        if answer.headers.get("content-encoding") == "gzip" and _packed_on_the_way(answer):
+            return PlainReads.read_into(self, bucket, key, start, buffer, if_match)
+        return answer.filled
+
+    def _read(
+        self, bucket: str, key: str, start: int, length: int | None, if_match: str, into: memoryview | None = None
+    ) -> Answer:
         params = {"alt": "media"}
         if if_match:
             params["ifGenerationMatch"] = if_match
         headers = {"accept-encoding": "gzip"}  # or the store unpacks objects whose content encoding is gzip
         if start or length is not None:
             headers["range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
-        answer = self._ask("GET", object_path(bucket, key), params=params, headers=headers, accept=_READ)
+        answer = self._ask("GET", object_path(bucket, key), params=params, headers=headers, accept=_READ, into=into)
         if answer.status_code == 416:  # the range starts behind the end: no bytes, and no failure
-            return b""
+            return Answer(416, {}, b"", answer.path)
         generation = answer.headers.get("x-goog-generation", if_match)
         if if_match and generation != if_match:
             raise PreconditionFailed(f"{bucket}/{key}: generation {generation} is not {if_match}")
-        if answer.headers.get("content-encoding") == "gzip" and _packed_on_the_way(answer):
-            return gzip.decompress(answer.content)
-        return answer.content
+        return answer
 
     def write(
-        self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
-    ) -> ObjectInfo:
-        crc = _crc32c_base64(data)
+        self, bucket: str, key: str, data: Bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = "",
+        digests: Digests = (),
+    ) -> ObjectInfo:  # fmt: skip
+        crc = _crc32c_base64(data, digests)
         resource = {**_resource(key, meta), "crc32c": crc}
         send = self._write_at_once if len(data) <= _MULTIPART_BYTES_MAX else self._write_in_session
         item = send(bucket, resource, data, _conditions(if_absent, if_match))
@@ -132,7 +151,7 @@ class GcsStore:
         return _info(item)
 
     def _write_at_once(
-        self, bucket: str, resource: Mapping[str, Any], data: bytes, conditions: Mapping[str, str]
+        self, bucket: str, resource: Mapping[str, Any], data: Bytes, conditions: Mapping[str, str]
     ) -> Mapping[str, Any]:
         boundary = f"crossload-{secrets.token_hex(12)}"
         kind = resource.get("contentType", "application/octet-stream")
@@ -147,7 +166,7 @@ class GcsStore:
         return self._ask("POST", upload_path(bucket), params=params, headers=headers, content=body).json()
 
     def _write_in_session(
-        self, bucket: str, resource: Mapping[str, Any], data: bytes, conditions: Mapping[str, str]
+        self, bucket: str, resource: Mapping[str, Any], data: Bytes, conditions: Mapping[str, str]
     ) -> Mapping[str, Any]:
         headers = {
             "content-type": "application/json; charset=UTF-8",
@@ -171,8 +190,10 @@ class GcsStore:
     def open_upload(self, bucket: str, key: str, meta: ObjectMeta, size_bytes: int) -> str:
         return uploads.begin(self._ask, bucket, _resource(key, meta))
 
-    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
-        crc = _crc32c_base64(data)
+    def write_part(
+        self, bucket: str, key: str, upload: str, part: Part, data: Bytes, *, last: bool, digests: Digests = ()
+    ) -> Part:
+        crc = _crc32c_base64(data, digests)
         item = uploads.send(self._ask, bucket, upload, part, data)
         self._check_crc32c(bucket, str(item["name"]), item, crc)
         return Part(part.number, part.offset_bytes, len(data), crc)
@@ -226,8 +247,11 @@ def _conditions(if_absent: bool, if_match: str) -> dict[str, str]:
     return {"ifGenerationMatch": if_match} if if_match else {}
 
 
-def _crc32c_base64(data: bytes) -> str:
-    return base64.b64encode(checksums.crc32c(data).to_bytes(4, "big")).decode()
+def _crc32c_base64(data: Bytes, digests: Digests = ()) -> str:
+    for digest in digests:
+        if digest.algorithm == "crc32c":
+            return base64.b64encode(bytes.fromhex(digest.hex)).decode()
+    return base64.b64encode(checksums.crc32c(cast("bytes", data)).to_bytes(4, "big")).decode()
 
 
 def _resource(key: str, meta: ObjectMeta) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from awscrt import checksums
 
 from crossload.ports.errors import Invalid, NotFound
-from crossload.ports.store import Part
+from crossload.ports.store import Bytes, Part
 from crossload.providers.gcp.session import bucket_path, items, object_path, upload_path
 from crossload.providers.keepalive import Answer
 
@@ -51,13 +51,13 @@ def begin(ask: _Ask, bucket: str, resource: Mapping[str, Any]) -> str:
     return upload
 
 
-def send(ask: _Ask, bucket: str, upload: str, part: Part, data: bytes) -> Mapping[str, Any]:
+def send(ask: _Ask, bucket: str, upload: str, part: Part, data: Bytes) -> Mapping[str, Any]:
     """The stored part's resource. A part of an upload that is gone must not appear again, so we look first."""
     ask("GET", object_path(bucket, _object_file(upload)))
     return put_media(ask, bucket, f"{_folder(upload)}{part.number:05d}-{part.offset_bytes:016x}", data)
 
 
-def put_media(ask: _Ask, bucket: str, name: str, data: bytes) -> Mapping[str, Any]:
+def put_media(ask: _Ask, bucket: str, name: str, data: Bytes) -> Mapping[str, Any]:
     params = {"uploadType": "media", "name": name}
     headers = {"content-type": "application/octet-stream"}
     return ask("POST", upload_path(bucket), params=params, headers=headers, content=data).json()

@@ -52,24 +52,38 @@ def stays_inside(folder: Path, file: Path) -> None:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """(key, stat) of every plain file of a bucket; links and our own folder are left out."""
-    waiting = [(folder, "")]
+    """(key, stat) of every plain file of a bucket, in UTF-8 order of the keys; links and our own folder are left
+    out."""
+    waiting = [_entries(folder, "")]
     while waiting:
-        current, prefix = waiting.pop()
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+            continue
+        key, found = entry
+        if key.endswith("/"):
+            waiting.append(_entries(Path(found.path), key))
+            continue
         try:
-            entries = sorted(os.scandir(current), key=lambda entry: entry.name)
-        except (FileNotFoundError, NotADirectoryError):
+            stat = found.stat(follow_symlinks=False)
+        except FileNotFoundError:
             continue  # removed while we walk
-        for entry in entries:
+        yield key, stat
+
+
+def _entries(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Sub-folders are sorted as the beginnings of keys that they are, with their slash."""
+    named: list[tuple[str, os.DirEntry[str]]] = []
+    try:
+        for entry in os.scandir(folder):
             if entry.is_dir(follow_symlinks=False):
                 if prefix or entry.name != SIDE:
-                    waiting.append((current / entry.name, f"{prefix}{entry.name}/"))
+                    named.append((f"{prefix}{entry.name}/", entry))
             elif entry.is_file(follow_symlinks=False):
-                try:
-                    stat = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                yield f"{prefix}{entry.name}", stat
+                named.append((f"{prefix}{entry.name}", entry))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    return iter(sorted(named, key=lambda item: item[0]))
 
 
 def sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from crossload.ports.errors import Invalid, NotFound, PreconditionFailed, Unsupported
 from crossload.ports.provider import Settings
-from crossload.ports.store import BucketInfo, ObjectInfo, ObjectMeta, Part, StoreFeatures
+from crossload.ports.store import BucketInfo, Bytes, Digests, ObjectInfo, ObjectMeta, Part, PlainReads, StoreFeatures
 from crossload.providers.local import sidecar
 from crossload.providers.local.paths import (
     SIDE,
@@ -43,13 +43,13 @@ def open_store(settings: Settings) -> LocalStore:
     return LocalStore(settings)
 
 
-class LocalStore:
+class LocalStore(PlainReads):
     """The etag is the SHA-256 of the bytes, believed while size and time of change are those written down.
 
     It is no digest of the store's own: a bit that flips on disk changes neither, so copies here are proved by reading
     them again (`digests_returned` is empty)."""
 
-    features = StoreFeatures(tags=True, part_size_bytes_min=1, user_metadata_bytes_max=64 * 1024)
+    features = StoreFeatures(tags=True, sorted_list=True, part_size_bytes_min=1, user_metadata_bytes_max=64 * 1024)
 
     def __init__(self, settings: Settings) -> None:
         self.place = settings.place.id
@@ -91,11 +91,11 @@ class LocalStore:
             sync_folder(self._root)
         return True
 
-    def list(self, bucket: str, prefix: str = "") -> Iterator[ObjectInfo]:
+    def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         folder = self._folder(bucket)
         with translated(f"list {bucket}"):
             for key, stat in walk(folder):
-                if key.startswith(prefix):
+                if key.startswith(prefix) and key > start_after:
                     try:
                         state = sidecar.current(folder, key, folder / key, stat)
                     except FileNotFoundError:
@@ -124,8 +124,9 @@ class LocalStore:
                 return _read_span(source.fileno(), start, max(0, end - start))
 
     def write(
-        self, bucket: str, key: str, data: bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = ""
-    ) -> ObjectInfo:
+        self, bucket: str, key: str, data: Bytes, meta: ObjectMeta, *, if_absent: bool = False, if_match: str = "",
+        digests: Digests = (),
+    ) -> ObjectInfo:  # fmt: skip
         folder, _ = self._file(bucket, key)
         with translated(f"{bucket}/{key}"):
             draft = self._draft(folder)
@@ -145,7 +146,9 @@ class LocalStore:
         with translated(f"{bucket}/{key}"):
             return Upload.begin(folder, key, meta).id
 
-    def write_part(self, bucket: str, key: str, upload: str, part: Part, data: bytes, *, last: bool) -> Part:
+    def write_part(
+        self, bucket: str, key: str, upload: str, part: Part, data: Bytes, *, last: bool, digests: Digests = ()
+    ) -> Part:
         with translated(f"{bucket}/{key}"):
             return Upload.find(self._folder(bucket), key, upload).add(part, data)
 

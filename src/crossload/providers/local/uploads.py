@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from crossload.estate.whole import write_whole
 from crossload.ports.errors import DigestMismatch, Invalid, NotFound
-from crossload.ports.store import ObjectMeta, Part
+from crossload.ports.store import Bytes, ObjectMeta, Part
 from crossload.providers.local.paths import SIDE, make_folders, sync_folder
 from crossload.providers.local.sidecar import meta_from_json, meta_to_json
 
@@ -50,7 +50,7 @@ class Upload:
     def meta(self) -> ObjectMeta:
         return meta_from_json(json.loads((self.folder / "upload.json").read_bytes())["meta"])
 
-    def add(self, part: Part, data: bytes) -> Part:
+    def add(self, part: Part, data: Bytes) -> Part:
         digest = hashlib.sha256(data).hexdigest()
         name = f"{part.number:05d}-{part.offset_bytes:016x}-{digest}"
         write_whole(self.folder / name, data, durable=True)

@@ -1,0 +1,187 @@
+"""What both sides list now, beside what the journal knows: sorted and joined on disk, so that memory stays flat at any
+number of keys. Lives as long as one pass, in a file of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from crossload.estate.digest import Digest
+from crossload.ledger.database import broken
+from crossload.ledger.journal import NAMES, Entry, Journal
+from crossload.ports.store import ObjectInfo
+
+_SIDE = """create table {name}(
+    key text primary key, size_bytes integer not null, etag text not null, modified_at real not null,
+    digests text not null) without rowid;"""
+_THERE = "t.size_bytes, t.etag, t.modified_at, t.digests"
+_JOURNALED = ", ".join(f"o.{name}" for name in NAMES)
+_AS_KNOWN = ", ".join(f"o.{name} as known_{name}" for name in NAMES)
+_AS_THERE = ", ".join(f"t.{name} as there_{name}" for name in ("key", "size_bytes", "etag", "modified_at", "digests"))
+_WITHIN = "substr(o.key, 1, length(:prefix)) = :prefix"
+_CACHE_KIB = 16 * 1024
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """One object to bring over. `there` is what the target listed at the key; `interrupted`: an earlier pass was cut
+    short while it sent this very object."""
+
+    entry: Entry
+    there: ObjectInfo | None
+    interrupted: bool
+
+
+class Comparison:
+    """Fill both sides, `settle`, then read. Safe to fill from many threads."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._path = journal.path.with_name(f"{journal.path.stem}.listing")
+        self._mutex = threading.Lock()
+        with broken(self._path):
+            self._path.unlink(missing_ok=True)  # of a pass that was killed
+            self._path.touch(mode=0o600)
+            self._database = sqlite3.connect(self._path, uri=True, isolation_level=None, check_same_thread=False)
+            for pragma in ("journal_mode=off", "synchronous=off", "temp_store=file", f"cache_size=-{_CACHE_KIB}"):
+                self._database.execute(f"pragma {pragma}")
+            self._database.executescript(_SIDE.format(name="source") + _SIDE.format(name="target"))
+            self._database.execute("attach ? as journal", (f"{journal.path.absolute().as_uri()}?mode=ro",))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def source(self, infos: Iterable[ObjectInfo]) -> None:
+        self._fill("source", infos)
+
+    def target(self, infos: Iterable[ObjectInfo]) -> None:
+        self._fill("target", infos)
+
+    def _fill(self, side: str, infos: Iterable[ObjectInfo]) -> None:
+        """By key: a listing that broke off and began again may give one object twice, and two must not copy it."""
+        rows = [(i.key, i.size_bytes, i.etag, i.modified_at, " ".join(map(str, i.digests))) for i in infos]
+        with self._mutex, broken(self._path):
+            self._database.execute("begin")
+            self._database.executemany(f"insert or replace into {side} values(?,?,?,?,?)", rows)
+            self._database.execute("commit")
+
+    def settle(self, *, home: bool) -> tuple[int, int]:
+        """Decide what is to do: (objects, bytes). Equal is what the journal says we brought from this very source
+        object, and what the target still holds as we wrote it; at `home` users may change it there."""
+        self._journal.barrier()
+        there = "1" if home else "t.etag = o.target_etag"
+        with broken(self._path):
+            self._database.execute(
+                f"""create table todo as
+                select s.key, s.size_bytes, s.etag, s.modified_at, {_AS_KNOWN}, {_AS_THERE}
+                from source s left join journal.object o on o.key = s.key left join target t on t.key = s.key
+                where not (coalesce(o.state, '') = 'done' and o.source_etag = s.etag and coalesce({there}, 0))
+                order by s.size_bytes desc, s.key"""  # noqa: S608  # the longest first: none is left alone at the end
+            )
+            row = self._one("select count(*), coalesce(sum(size_bytes), 0) from todo")
+        return row[0], row[1]
+
+    def listed(self) -> int:
+        return self._one("select count(*) from source")[0]
+
+    def todo(self, after: int) -> list[tuple[int, Todo]]:
+        """The next page of what is to do, each with its number; [] at the end."""
+        with self._mutex, broken(self._path):
+            rows = self._database.execute(
+                "select rowid, * from todo where rowid > ? order by rowid limit ?", (after, _PAGE)
+            ).fetchall()
+        return [(row[0], _todo(row[1:])) for row in rows]
+
+    def vanished(self, prefix: str) -> Iterator[Entry]:
+        """What we brought over and the source lists no longer."""
+        query = f"""select {_JOURNALED} from journal.object o left join source s on s.key = o.key
+            where o.state = 'done' and s.key is null and {_WITHIN} and o.key > :after order by o.key limit {_PAGE}"""  # noqa: S608
+        for row in self._pages(query, prefix):
+            yield Entry(*row)
+
+    def vanished_count(self, prefix: str) -> int:
+        return self._one(
+            f"""select count(*) from journal.object o left join source s on s.key = o.key
+            where o.state = 'done' and s.key is null and {_WITHIN}""",  # noqa: S608
+            {"prefix": prefix},
+        )[0]
+
+    def cut_short(self, prefix: str) -> Iterator[tuple[Entry, ObjectInfo | None, bool]]:
+        """Copies that were begun and never finished, and that nobody goes on with: the source object has changed, or
+        is gone. (What the journal knows, what the target lists at the key, whether the source still has the key.)"""
+        query = f"""select {_JOURNALED}, t.key, {_THERE}, s.key from journal.object o
+            left join source s on s.key = o.key left join target t on t.key = o.key
+            where o.state in ('sending', 'pending') and {_WITHIN} and coalesce(s.etag, '') <> o.source_etag
+            and o.key > :after order by o.key limit {_PAGE}"""  # noqa: S608
+        width = len(NAMES)
+        for row in self._pages(query, prefix):
+            yield Entry(*row[:width]), _info(row[width : width + 5]), row[width + 5] is not None
+
+    def held(self, prefix: str) -> Iterator[tuple[Entry, ObjectInfo | None]]:
+        """Everything the journal says has arrived, with what the target lists at its key; in UTF-8 key order."""
+        query = f"""select {_JOURNALED}, t.key, {_THERE} from journal.object o left join target t on t.key = o.key
+            where o.state = 'done' and {_WITHIN} and o.key > :after order by o.key limit {_PAGE}"""  # noqa: S608
+        width = len(NAMES)
+        for row in self._pages(query, prefix):
+            yield Entry(*row[:width]), _info(row[width : width + 5])
+
+    def strange(self) -> Iterator[ObjectInfo]:
+        """What the target lists and the journal does not know as brought by us."""
+        query = f"""select t.key, {_THERE} from target t left join journal.object o on o.key = t.key
+            where coalesce(o.state, '') <> 'done' and t.key > :after order by t.key limit {_PAGE}"""  # noqa: S608
+        for row in self._pages(query, ""):
+            found = _info(row)
+            if found is not None:
+                yield found
+
+    def _pages(self, query: str, prefix: str) -> Iterator[Any]:
+        """Page by page, so that the journal may be written between two rows."""
+        after = ""
+        while True:
+            with self._mutex, broken(self._path):
+                rows = self._database.execute(query, {"prefix": prefix, "after": after}).fetchall()
+            yield from rows
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1][0]
+
+    def _one(self, query: str, values: Any = ()) -> Any:
+        with self._mutex, broken(self._path):
+            return self._database.execute(query, values).fetchone()
+
+
+def _info(row: Any) -> ObjectInfo | None:
+    key, size_bytes, etag, modified_at, digests = row
+    if key is None:
+        return None
+    return ObjectInfo(key, size_bytes, etag, "", modified_at, tuple(map(Digest.parse, digests.split())))
+
+
+def _todo(row: Any) -> Todo:
+    key, size_bytes, etag, modified_at = row[:4]
+    width = 4 + len(NAMES)
+    entry = Entry(key, size_bytes, etag, modified_at=modified_at)
+    interrupted = False
+    if row[4] is not None:
+        before = Entry(*row[4:width])
+        same = before.source_etag == etag
+        interrupted = before.state == "sending"
+        entry = entry.with_(
+            state="sending" if interrupted and same else "pending", upload=before.upload if same else "",
+            target_etag=before.target_etag, sha256=before.sha256, check_digest=before.check_digest,
+            changed_during_copy=before.changed_during_copy,
+        )  # fmt: skip
+    return Todo(entry, _info(row[width : width + 5]), interrupted)

@@ -130,22 +130,21 @@ class Comparison:
         for row in self._pages(query, prefix):
             yield Entry(*row[:width]), _info(row[width : width + 5]), row[width + 5] is not None
 
-    def held(self, prefix: str) -> Iterator[tuple[Entry, ObjectInfo | None]]:
-        """Everything the journal says has arrived, with what the target lists at its key; in UTF-8 key order."""
+    def known(self, prefix: str) -> Iterator[tuple[Entry, ObjectInfo | None]]:
+        """Everything in the journal that is not gone, with what the target lists at its key; in UTF-8 key order."""
         query = f"""select {_JOURNALED}, t.key, {_THERE} from journal.object o left join target t on t.key = o.key
-            where o.state = 'done' and {_WITHIN} and o.key > :after order by o.key limit {_PAGE}"""  # noqa: S608
+            where o.state <> 'gone' and {_WITHIN} and o.key > :after order by o.key limit {_PAGE}"""  # noqa: S608
         width = len(NAMES)
         for row in self._pages(query, prefix):
             yield Entry(*row[:width]), _info(row[width : width + 5])
 
-    def strange(self) -> Iterator[ObjectInfo]:
-        """What the target lists and the journal does not know as brought by us."""
-        query = f"""select t.key, {_THERE} from target t left join journal.object o on o.key = t.key
-            where coalesce(o.state, '') <> 'done' and t.key > :after order by t.key limit {_PAGE}"""  # noqa: S608
-        for row in self._pages(query, ""):
-            found = _info(row)
-            if found is not None:
-                yield found
+    def strange(self) -> tuple[int, list[str]]:
+        """What the target lists and the journal does not know: (how many keys, the first of them)."""
+        query = """from target t left join journal.object o on o.key = t.key where coalesce(o.state, 'gone') = 'gone'"""
+        with self._mutex, broken(self._path):
+            count = self._database.execute(f"select count(*) {query}").fetchone()[0]
+            rows = self._database.execute(f"select t.key {query} order by t.key limit {_PAGE}").fetchall()
+        return count, [row[0] for row in rows]
 
     def _pages(self, query: str, prefix: str) -> Iterator[Any]:
         """Page by page, so that the journal may be written between two rows."""

@@ -254,14 +254,14 @@ def test_a_flipped_byte_is_named_by_the_proof_and_mended_by_the_next_pass(
     fill(source)
     journal = open_journal()
     move(source, target, journal)
-    whole = prove(target, "docs", journal.entries("done"), reread_sample=0.0)
+    whole = prove(target, "docs", journal, reread_sample=0.0)
     assert (whole.objects, whole.wrong, whole.extra) == (18, {}, [])
     assert (whole.compared, whole.reread) == ((18, 0) if returned else (0, 18))
     target.flip("docs", "plain/06", 100)
     target.drop("docs", "😀")
     target.put("docs", "plain/02", b"short")
     target.put("docs", "stranger", b"s")
-    report = prove(target, "docs", journal.entries("done"), reread_sample=0.0)
+    report = prove(target, "docs", journal, reread_sample=0.0)
     assert set(report.wrong) == {"plain/06", "plain/02", "😀"}
     assert report.wrong["😀"] == "missing at the target"
     assert report.extra == ["stranger"]
@@ -287,8 +287,8 @@ def test_the_sample_is_read_back_even_when_digests_agree(
     move(source, target, journal)
     held = target.objects["docs"]["plain/06"]
     target.objects["docs"]["plain/06"] = replace(held, data=b"?" * len(held.data))  # rot: etag and digest unchanged
-    assert prove(target, "docs", journal.entries("done"), reread_sample=0.0).wrong == {}
-    report = prove(target, "docs", journal.entries("done"), reread_sample=1.0)
+    assert prove(target, "docs", journal, reread_sample=0.0).wrong == {}
+    report = prove(target, "docs", journal, reread_sample=1.0)
     assert set(report.wrong) == {"plain/06"}
     assert report.reread == 18
 

@@ -93,7 +93,7 @@ def test_killed_for_real_and_finished(tmp_path: Path, disks: Callable[[str], Sto
     sums = write_manifest(journal.entries("done"), tmp_path / "manifest").sums_path
     check = ["sha256sum", "-c", "--strict", "--quiet", str(sums)]
     subprocess.run(check, cwd=tmp_path / "b/docs", check=True, capture_output=True)
-    assert prove(target, "docs", journal.entries("done"), reread_sample=1.0).wrong == {}
+    assert prove(target, "docs", journal, reread_sample=1.0).wrong == {}
     journal.close()
 
 
@@ -111,7 +111,7 @@ def test_a_bit_that_flips_on_the_disk_is_found_and_mended(tmp_path: Path, disks:
     import os
 
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # a flipped bit leaves no trace in the times
-    wrong = prove(target, "docs", journal.entries("done"), reread_sample=0.0).wrong
+    wrong = prove(target, "docs", journal, reread_sample=0.0).wrong
     assert set(wrong) == {"3"}
     entry = journal.get("3")
     assert entry is not None
@@ -120,5 +120,5 @@ def test_a_bit_that_flips_on_the_disk_is_found_and_mended(tmp_path: Path, disks:
     journal.barrier()
     assert move_bucket(source, "docs", target, "docs", journal, OPTIONS).failures == []
     assert files(tmp_path / "b/docs") == files(tmp_path / "a/docs")
-    assert prove(target, "docs", journal.entries("done"), reread_sample=1.0).wrong == {}
+    assert prove(target, "docs", journal, reread_sample=1.0).wrong == {}
     journal.close()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossload.engines.mover.digests import is_ours
-from crossload.engines.mover.listing import list_both
+from crossload.engines.mover.listing import list_both, paged
 from crossload.engines.mover.options import AS_USUAL, NOBODY, CopyOptions, Watcher
 from crossload.engines.mover.workers import Workers
 from crossload.ledger.comparison import Comparison
@@ -125,18 +125,8 @@ def _remove(
             report.removed += 1
 
     with ThreadPoolExecutor(workers) as pool:
-        for page in _paged(gone):
+        for page in paged(gone):
             list(pool.map(remove, page))
-
-
-def _paged(entries: Iterable[Entry], size: int = 1000) -> Iterable[list[Entry]]:
-    page: list[Entry] = []
-    for entry in entries:
-        page.append(entry)
-        if len(page) == size:
-            yield page
-            page = []
-    yield page
 
 
 def _guard_mass_delete(gone: int, journal: Journal, options: CopyOptions) -> None:

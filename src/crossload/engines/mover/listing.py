@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from typing import TypeVar
 
 from crossload.ledger.comparison import Comparison
 from crossload.ports.store import ObjectInfo, Store
+
+Item = TypeVar("Item")
 
 _PAGE = 2000
 
@@ -25,7 +28,17 @@ def list_both(
             side.result()
 
 
+def list_target(comparison: Comparison, target: Store, bucket: str, prefix: str) -> None:
+    _take(target.list(bucket, prefix), comparison.target)
+
+
 def _take(infos: Iterable[ObjectInfo], keep: Callable[[list[ObjectInfo]], None]) -> None:
-    listing = iter(infos)
-    while page := list(islice(listing, _PAGE)):
+    for page in paged(infos):
         keep(page)
+
+
+def paged(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """The same in lists of a few thousand, so that no more than one is held at a time."""
+    waiting = iter(items)
+    while page := list(islice(waiting, _PAGE)):
+        yield page

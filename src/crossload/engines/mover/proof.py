@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from crossload.engines.mover.digests import sha256_at, stored_digest
+from crossload.engines.mover.listing import list_target, paged
 from crossload.estate.digest import Digest
+from crossload.ledger.comparison import Comparison
 from crossload.ledger.journal import Entry, Journal
 from crossload.ports.errors import NotFound
 from crossload.ports.store import ObjectInfo, Store
@@ -18,8 +19,8 @@ _WORKERS = 8
 @dataclass(slots=True)
 class ProofReport:
     """`wrong` maps a key to what is wrong with it, `found` such a key to the etag at the target ("" when missing);
-    `extra` are keys at the target that the manifest does not know. `theirs` counts objects that users have changed or
-    removed since the target is their home."""
+    `extra` are keys at the target that the journal does not know, the first thousand of `extra_count`. `theirs` counts
+    objects that users have changed or removed since the target is their home."""
 
     objects: int = 0
     size_bytes: int = 0
@@ -29,6 +30,7 @@ class ProofReport:
     found: dict[str, str] = field(default_factory=dict)
     theirs: int = 0
     extra: list[str] = field(default_factory=list)
+    extra_count: int = 0
 
 
 def prove_copy(
@@ -37,27 +39,21 @@ def prove_copy(
 ) -> ProofReport:  # fmt: skip
     """Prove all that the journal says has arrived. What is wrong is marked in the journal, so that the next pass brings
     it over anew; until then every further proof names it again. What never arrived is wrong, too."""
-    report = prove(
-        target, bucket, journal.entries("done"), reread_sample=reread_sample, prefix=prefix,
-        target_is_home=target_is_home,
-    )  # fmt: skip
+    report = prove(target, bucket, journal, reread_sample=reread_sample, prefix=prefix, target_is_home=target_is_home)
     for key in report.wrong:
         entry = journal.get(key)
         if entry is not None:
             journal.put(entry.with_(state="pending", source_etag="", target_etag=report.found[key]))
-    extra = set(report.extra)
     for state in ("pending", "sending"):
         for entry in journal.entries(state):
             if entry.key.startswith(prefix) and entry.key not in report.wrong:
                 report.wrong[entry.key] = "not brought over since it was begun or found wrong"
-                extra.discard(entry.key)
-    report.extra = sorted(extra)
     journal.barrier()
     return report
 
 
 def prove(
-    target: Store, bucket: str, entries: Iterable[Entry], *, reread_sample: float, prefix: str = "",
+    target: Store, bucket: str, journal: Journal, *, reread_sample: float, prefix: str = "",
     target_is_home: bool = False,
 ) -> ProofReport:  # fmt: skip
     """List the target once and compare every entry by the digest the store reports; read back those it gives no
@@ -65,13 +61,35 @@ def prove(
 
     The sample is chosen by the digest, so that it is the same for everyone and differs between data sets."""
     report = ProofReport()
-    there = {info.key: info for info in target.list(bucket, prefix)}
+
+    def check(item: tuple[Entry, ObjectInfo]) -> _Finding:
+        return _check(target, bucket, *item, reread_sample)
+
+    with Comparison(journal) as comparison, ThreadPoolExecutor(max_workers=_WORKERS) as pool:
+        list_target(comparison, target, bucket, prefix)
+        for page in paged(comparison.known(prefix)):
+            to_check = _judged(page, report, home=target_is_home)
+            for found in pool.map(check, to_check):
+                report.compared += found.compared
+                report.reread += found.reread
+                if found.problem:
+                    report.wrong[found.key] = found.problem
+                    report.found[found.key] = found.etag
+        report.extra_count, report.extra = comparison.strange()
+    return report
+
+
+def _judged(
+    page: list[tuple[Entry, ObjectInfo | None]], report: ProofReport, *, home: bool
+) -> list[tuple[Entry, ObjectInfo]]:
+    """What the listing alone tells goes into the report; the rest must be looked at."""
     to_check: list[tuple[Entry, ObjectInfo]] = []
-    for entry in entries:
+    for entry, info in page:
+        if entry.state != "done":
+            continue
         report.objects += 1
         report.size_bytes += entry.size_bytes
-        info = there.pop(entry.key, None)
-        if target_is_home and (info is None or info.etag != entry.target_etag):
+        if home and (info is None or info.etag != entry.target_etag):
             report.theirs += 1  # to call it wrong would let the next apply overwrite what a user wrote
         elif info is None:
             report.wrong[entry.key] = "missing at the target"
@@ -81,19 +99,7 @@ def prove(
             report.found[entry.key] = info.etag
         else:
             to_check.append((entry, info))
-
-    def check(item: tuple[Entry, ObjectInfo]) -> _Finding:
-        return _check(target, bucket, *item, reread_sample)
-
-    with ThreadPoolExecutor(max_workers=_WORKERS) as pool:
-        for found in pool.map(check, to_check):
-            report.compared += found.compared
-            report.reread += found.reread
-            if found.problem:
-                report.wrong[found.key] = found.problem
-                report.found[found.key] = found.etag
-    report.extra = sorted(there)
-    return report
+    return to_check
 
 
 @dataclass(frozen=True, slots=True)

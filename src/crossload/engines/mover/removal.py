@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from crossload.engines.mover.digests import is_ours
-from crossload.ledger.journal import Journal
+from crossload.engines.mover.listing import list_target, paged
+from crossload.ledger.comparison import Comparison
+from crossload.ledger.journal import Entry, Journal
 from crossload.ports.errors import NotFound, PreconditionFailed
 from crossload.ports.store import ObjectInfo, Store
+
+_WORKERS = 8
 
 
 @dataclass(slots=True)
@@ -22,31 +28,34 @@ def remove_copy(target: Store, bucket: str, journal: Journal, *, prefix: str = "
     """Remove what this copy wrote and nobody has changed since, also what a killed pass wrote last, and abort its open
     uploads. Safe to repeat."""
     report = RemovalReport()
-    there = _listed(target, bucket, prefix)
-    for entry in list(journal.entries()):
-        if entry.state == "gone" or not entry.key.startswith(prefix):
-            continue
-        if entry.upload and there is not None:
-            target.abort(bucket, entry.key, entry.upload)
-        info = there.get(entry.key) if there is not None else None
-        if info is not None:
-            if entry.trust == "found" or not is_ours(target, bucket, entry, info):
-                report.kept += 1
-                continue
-            try:
-                target.delete(bucket, entry.key, if_match=info.etag)
-            except PreconditionFailed:
-                report.kept += 1
-                continue
-            report.removed += 1
-        journal.put(entry.with_(state="gone", upload=""))
+    mutex = threading.Lock()
+    with Comparison(journal) as comparison:
+        try:
+            list_target(comparison, target, bucket, prefix)
+            there_is_a_bucket = True
+        except NotFound:
+            there_is_a_bucket = False  # then there is nothing left to undo
+
+        def remove(item: tuple[Entry, ObjectInfo | None]) -> None:
+            entry, info = item
+            if entry.upload and there_is_a_bucket:
+                target.abort(bucket, entry.key, entry.upload)
+            if info is not None:
+                ours = entry.trust != "found" and is_ours(target, bucket, entry, info)
+                try:
+                    if ours:
+                        target.delete(bucket, entry.key, if_match=info.etag)
+                except PreconditionFailed:
+                    ours = False
+                with mutex:
+                    report.removed += ours
+                    report.kept += not ours
+                if not ours:
+                    return
+            journal.put(entry.with_(state="gone", upload=""))
+
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            for page in paged(comparison.known(prefix)):
+                list(pool.map(remove, page))
     journal.barrier()
     return report
-
-
-def _listed(target: Store, bucket: str, prefix: str) -> dict[str, ObjectInfo] | None:
-    """None when the bucket itself is gone: then there is nothing left to undo."""
-    try:
-        return {info.key: info for info in target.list(bucket, prefix)}
-    except NotFound:
-        return None

@@ -6,14 +6,24 @@ import hashlib
 import json
 import random
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crossload.engines.mover.manifest import manifest_line, read_manifest, root_of, sums_line, write_manifest
+from crossload.engines.mover.manifest import (
+    LINE_BYTES_MAX,
+    lines_of,
+    manifest_line,
+    read_manifest,
+    root_of,
+    sums_line,
+    write_manifest,
+)
 from crossload.engines.mover.merkle import merkle_root
+from crossload.estate.digest import canonical_json
 from crossload.ledger.journal import Entry
 
 AWKWARD = [
@@ -118,3 +128,28 @@ def test_any_key_is_one_line(tmp_path: Path, keys: set[str]) -> None:
     lines = report.path.read_bytes().splitlines()
     assert [json.loads(line)["key"] for line in lines] == in_order(list(keys))
     assert report.sums_path.read_bytes().count(b"\n") == len(keys)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 2**80))
+def test_a_line_is_canonical_json(key: str, size_bytes: int) -> None:
+    item = Entry(key, size_bytes, "etag", "done", sha256="0" * 64)
+    assert manifest_line(item) == canonical_json({"key": key, "size_bytes": size_bytes, "sha256": "0" * 64})
+
+
+def peak_bytes(folder: Path, count: int) -> int:
+    sha256 = "ab" * 32
+    tracemalloc.start()
+    write_manifest((Entry(f"{n:09d}", n, "e", "done", sha256=sha256) for n in range(count)), folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_lines(tmp_path: Path) -> None:
+    peak_bytes(tmp_path, 10)
+    assert peak_bytes(tmp_path, 20_000) - peak_bytes(tmp_path, 1_000) < 20_000
+
+
+def test_a_line_without_end_comes_in_pieces(tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(b"x" * (LINE_BYTES_MAX + 5) + b"\nlast\n")
+    assert [len(piece) for piece in lines_of(tmp_path / "long")] == [LINE_BYTES_MAX, 6, 5]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossload import wiring
 from crossload.estate.asset import Inventory
@@ -25,10 +25,15 @@ from crossload.steps.plan import Plan, load_plan
 from crossload.steps.run import Run, RunReport, StepResult
 from crossload.steps.step import Facts, Step
 
+if TYPE_CHECKING:
+    from crossload.conformance.trial import Trial
+    from crossload.engines.mover.inclusion import Inclusion, SignedFolder
+
 __all__ = [
     "BadFile", "CrossloadError", "Diagnostic", "Evidence", "Inventory", "Plan", "Project", "Quiet", "RunReport",
-    "StepResult", "StepStatus", "check_file", "doctor", "draft_file", "json_schema", "lab_main", "lab_places",
-    "open_project", "play_demo", "schema_text", "stage_names", "support_matrix",
+    "StepResult", "StepStatus", "check_file", "check_inclusion", "doctor", "draft_file", "json_schema", "lab_main",
+    "lab_places", "open_project", "open_proof", "play_demo", "schema_text", "stage_names", "support_matrix",
+    "verify_provider",
 ]  # fmt: skip
 
 COMMITTED = "committed"
@@ -430,6 +435,26 @@ def play_demo(folder: Path, *, small: bool = False, keep: bool = False) -> None:
         Demo(folder, small=small, keep_lab=keep).play()
     except (DemoFailed, LabError, SeedError) as error:
         raise CrossloadError(str(error), hint="`crossload doctor` says what this machine lacks") from error
+
+
+def open_proof(folder: Path) -> SignedFolder:
+    """The signed manifest in a folder: `show`, `check`, `include`. Raises Invalid when there is no manifest."""
+    from crossload.engines.mover.inclusion import SignedFolder
+
+    return SignedFolder(folder)
+
+
+def check_inclusion(proof: bytes, public_key: bytes) -> tuple[Inclusion, list[str]]:
+    """(what a proof of one object says, what is wrong with it). Raises Invalid when the bytes are something else."""
+    from crossload.engines.mover import inclusion
+
+    return inclusion.check_inclusion(proof, public_key)
+
+
+def verify_provider(name: str, **options: Any) -> Trial:
+    """The conformance suites against an account of one's own, for `run`; nothing is touched before. Options: `bucket`,
+    `region`, `settings`, `only`, `file`. Raises Invalid or Unsupported for what cannot be tried."""
+    return wiring.trial(name, **options)
 
 
 def support_matrix() -> dict[str, set[str]]:

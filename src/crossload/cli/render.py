@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 _GLYPHS = {
-    "done": "✓", "unchanged": "=", "kept": "=", "good": "✓", "failed": "✗", "broken": "✗", "refused": "✗",
-    "waiting": "·", "open": "·", "planned": "·", "pending": "…", "running": "…", "would-run": "+", "undone": "↶",
+    "done": "✓", "unchanged": "=", "kept": "=", "good": "✓", "passed": "✓", "failed": "✗", "broken": "✗",
+    "refused": "✗", "waiting": "·", "open": "·", "planned": "·", "skipped": "·", "pending": "…", "running": "…",
+    "would-run": "+", "undone": "↶",
 }  # fmt: skip
 _COLOURS = {"✓": "green", "=": "green", "✗": "red", "…": "yellow", "+": "cyan", "↶": "yellow"}
 
@@ -32,6 +33,12 @@ def say_result(result: Any) -> None:
         hint = "a server did not answer; when it does, run the same command again"
     if hint:
         click.echo(f"    hint: {visible(hint)}", err=True)
+
+
+def say_tried(tried: Any) -> None:
+    """One case of a provider's trial as it ends, on stderr."""
+    why = f"  {visible(tried.detail)}" if tried.result != "passed" else ""
+    click.echo(f"{glyph(tried.result)} {tried.port:<8} {tried.case}{why}", err=True)
 
 
 def visible(text: str) -> str:

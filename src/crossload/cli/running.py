@@ -9,7 +9,7 @@ import click
 
 from crossload.cli.exits import DENIED, DIFFERENT, FAILED, OK, REFUSED
 from crossload.cli.options import file_option, json_option, print_json, project, quiet_option
-from crossload.cli.render import result_json, say_result
+from crossload.cli.render import result_json, say_result, say_tried, table, visible
 
 dry_option = click.option("--dry-run", is_flag=True, help="Say what would be done, do nothing.")
 
@@ -75,10 +75,64 @@ def apply_command(
 @file_option
 @json_option
 @quiet_option
-@click.option("--only", default="", metavar="ID", help="Only this asset or step id.")
-def verify_command(path: Path, as_json: bool, quiet: bool, only: str) -> None:
-    """Re-check everything that was done, now, from the stores. Exit code 4 names a difference; `apply` mends it."""
-    finish(project(path, quiet=quiet).verify(only=only, told=say_result), as_json, failing=DIFFERENT)
+@click.option("--only", default="", metavar="ID", help="Only this asset or step id; with --provider, this case.")
+@click.option("--provider", "name", default="", metavar="NAME", help="Try a provider, or a place of the file, instead.")
+@click.option("--bucket", default="", help="With --provider: work in this scratch bucket only.")
+@click.option("--region", default="", help="With --provider: the region to work in.")
+@click.option("--set", "pairs", multiple=True, metavar="SETTING=VALUE", help="With --provider: a connection setting.")
+@click.option("--dry-run", is_flag=True, help="With --provider: list the cases, do nothing.")
+@click.option("--yes", is_flag=True, help="With --provider: do not ask.")
+def verify_command(
+    path: Path, as_json: bool, quiet: bool, only: str, name: str, bucket: str, region: str, pairs: tuple[str, ...],
+    dry_run: bool, yes: bool,
+) -> None:  # fmt: skip
+    """Re-check everything that was done, now, from the stores. Exit code 4 names a difference; `apply` mends it.
+
+    With --provider: try in your own account whether a provider keeps what Crossload relies on."""
+    if not name:
+        if bucket or region or pairs or dry_run or yes:
+            raise click.UsageError("--bucket, --region, --set, --dry-run and --yes go with --provider")
+        finish(project(path, quiet=quiet).verify(only=only, told=say_result), as_json, failing=DIFFERENT)
+        return
+    from crossload.api import verify_provider
+
+    settings = dict(_setting(pair) for pair in pairs)
+    trial = verify_provider(name, bucket=bucket, region=region, settings=settings, only=only, file=path)
+    if dry_run:
+        _say_trial(trial, trial.cases(), as_json)
+        return
+    click.echo(f"this tries {name} as {trial.place}. It\n  " + "\n  ".join(trial.says()), err=True)
+    if not yes and not _said_yes("Go on?"):
+        raise click.exceptions.Exit(REFUSED)
+    try:
+        results = trial.run((lambda _: None) if quiet else say_tried)
+    finally:
+        for item in trial.left:
+            click.echo(f"warning: not removed: {visible(item)}", err=True)
+    _say_trial(trial, results, as_json)
+    if any(item.result == "failed" for item in results):
+        raise click.exceptions.Exit(DIFFERENT)
+    if trial.left:
+        raise click.exceptions.Exit(FAILED)
+
+
+def _setting(pair: str) -> tuple[str, str]:
+    setting, equals, value = pair.partition("=")
+    if not setting or not equals:
+        raise click.UsageError(f"--set `{pair}` is not SETTING=VALUE")
+    return setting, value
+
+
+def _say_trial(trial: Any, results: list[Any], as_json: bool) -> None:
+    """The table of cases, or JSON; without results it is the list of what would be tried."""
+    if as_json:
+        print_json({"place": trial.place, "results": [item.to_json() for item in results], "left": trial.left})
+        return
+    rows = [(item.port, item.case, item.result or "not run", item.detail or item.promise) for item in results]
+    table(("port", "case", "result", "why, or what is promised"), rows)
+    words = ("passed", "failed", "skipped") if any(item.result for item in results) else ()
+    counts = [f"{sum(item.result == word for item in results)} {word}" for word in words]
+    click.echo(", ".join(counts) or f"{len(results)} case(s)")
 
 
 @click.command("cutover")
@@ -109,7 +163,7 @@ def rollback_command(path: Path, as_json: bool, quiet: bool, dry_run: bool, to_s
 def commit_command(path: Path, as_json: bool, yes: bool) -> None:
     """End the right to roll back. Asks first."""
     opened = project(path)
-    if not yes and not _said_yes():
+    if not yes and not _said_yes("After this, `crossload rollback` will refuse. Commit?"):
         click.echo("not committed: `crossload rollback` stays open", err=True)
         raise click.exceptions.Exit(REFUSED)
     item = opened.commit()
@@ -119,10 +173,10 @@ def commit_command(path: Path, as_json: bool, yes: bool) -> None:
         click.echo(f"{item.summary} [{item.id}]")
 
 
-def _said_yes() -> bool:
+def _said_yes(question: str) -> bool:
     """Raises click.Abort when nobody answers."""
     try:
-        return click.confirm("After this, `crossload rollback` will refuse. Commit?", err=True)
+        return click.confirm(question, err=True)
     except click.Abort:
         click.echo("\nnobody answered; where there is no terminal, say --yes", err=True)
         raise

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
 
 from crossload.estate.place import Place, Service
 
@@ -96,13 +99,113 @@ class Overlay(Section):
     )
 
 
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def _quoted(value: Any) -> Any:
+    """YAML 1.1 reads a bare 22:00 as a number to the base of sixty, and 06:00 as text."""
+    if isinstance(value, int):
+        raise PydanticCustomError("clock", 'write the time in quotes ("22:00"): without them YAML reads a number')
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        if value != "UTC":
+            ZoneInfo(value)
+    except (ValueError, OSError, LookupError) as error:  # LookupError: ZoneInfoNotFoundError is one
+        raise PydanticCustomError(
+            "zone", "no time zone of that name in this system's database; Europe/Berlin and UTC are such names"
+        ) from error
+    return value
+
+
+Clock = Annotated[str, BeforeValidator(_quoted), Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
+
+
+def minutes_of(clock: str) -> int:
+    """Minutes since midnight of a `Clock`; 24:00 is 1440."""
+    return int(clock[:2]) * 60 + int(clock[3:])
+
+
+class Window(Section):
+    """A stretch of the week, as the clock on the wall of `zone` shows it. It belongs to the day it begins on."""
+
+    days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] = Field(
+        default=list(DAYS), min_length=1, description="Days on which the window begins: mon, tue, ... Every day."
+    )
+    begins: Clock = Field(alias="from", description='Time it begins, in quotes: "22:00".')
+    ends: Clock = Field(
+        alias="to", description='Time it ends, the next day unless that is after `from`; "24:00" is midnight.'
+    )
+    zone: str = Field(default="UTC", description="IANA time zone of the two times, such as Europe/Berlin.")
+    mib_per_second: float | None = Field(
+        default=None, ge=0, description="Ceiling inside the window; 0 stops the move, left out means no ceiling."
+    )
+
+    _known_zone = field_validator("zone")(_zone)
+
+    @field_validator("begins")
+    @classmethod
+    def _on_this_day(cls, value: str) -> str:
+        if value == "24:00":
+            raise PydanticCustomError("clock", 'a window cannot begin at 24:00; write "00:00" and the day after')
+        return value
+
+    @field_validator("ends")
+    @classmethod
+    def _not_empty(cls, value: str, info: ValidationInfo) -> str:
+        if value == info.data.get("begins"):
+            raise PydanticCustomError(
+                "clock", 'a window cannot end when it begins; the whole day is from "00:00" to "24:00"'
+            )
+        return value
+
+
+class EgressWaiver(Section):
+    """A provider's word that bytes leaving `place` between two days (UTC, both included) are not billed."""
+
+    place: Name = Field(description="Place the bytes leave.")
+    reference: str = Field(min_length=1, description="The provider's case or contract number.")
+    approved_by: str = Field(default="", description="Who approved it; without it the waiver does not count.")
+    approved_on: date | None = Field(default=None, description="Day of the approval; it covers nothing before that.")
+    begins: date = Field(alias="from", description="First day it covers (UTC).")
+    ends: date = Field(alias="to", description="Last day it covers (UTC).")
+    cap_gib: float | None = Field(default=None, gt=0, description="Most it covers, in GiB; left out means no cap.")
+
+    @field_validator("ends")
+    @classmethod
+    def _in_order(cls, value: date, info: ValidationInfo) -> date:
+        begins = info.data.get("begins")
+        if begins is not None and value < begins:
+            raise PydanticCustomError("waiver", "a waiver cannot end before its first day")
+        return value
+
+
 class DataRules(Section):
     part_size_mib: int = Field(default=16, ge=5, le=512)
     workers: int = Field(default=8, ge=1, le=256)
-    bandwidth_mib_per_second: float | None = Field(default=None, gt=0, description="Ceiling on the link.")
+    bandwidth_mib_per_second: float | None = Field(
+        default=None, gt=0, description="Ceiling on the link, outside `windows`; left out means none."
+    )
+    windows: list[Window] = Field(
+        default=[], description="Hours with a ceiling of their own; where several hold, the lowest one does."
+    )
+    outside: Literal["limit", "stop"] = Field(
+        default="limit", description="Outside all windows: `limit` goes on under the bandwidth above, `stop` waits."
+    )
+    egress_waivers: list[EgressWaiver] = Field(default=[], description="Approved waivers of the fees for bytes out.")
     reread_sample: float = Field(default=0.01, ge=0, le=1, description="Share of objects read back and hashed.")
     allow_mass_delete: bool = Field(default=False, description="Let a delta delete more than 1 % of the keys.")
     manifest: Literal["sha256"] = "sha256"
+
+    @model_validator(mode="after")
+    def _moves_at_some_time(self) -> Self:
+        if self.outside == "stop" and all(window.mib_per_second == 0 for window in self.windows):
+            raise PydanticCustomError(
+                "outside", "with `outside: stop` nothing ever moves unless a window lets it; add one under `windows`"
+            )
+        return self
 
 
 class Gateway(Section):

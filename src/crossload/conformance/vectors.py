@@ -6,7 +6,7 @@ import itertools
 import math
 import secrets
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from crossload.conformance.case import (
@@ -21,7 +21,7 @@ from crossload.conformance.case import (
     run_all,
 )
 from crossload.ports.errors import AccessDenied, CrossloadError, Invalid, NotFound, NotSignedIn, Unavailable
-from crossload.ports.vectors import IndexInfo, VectorRow, Vectors
+from crossload.ports.vectors import Block, IndexInfo, VectorRow, Vectors, block_rows
 
 __all__ = ["CASES", "Case", "VectorsBench", "Verdict", "judge", "run_all"]
 
@@ -31,13 +31,14 @@ _DIMENSION = 24
 @dataclass(slots=True)
 class VectorsBench:
     """`open` gives a new Vectors. Optional doors, as for stores: `reader` may read and not write, `stranger` neither,
-    `unsigned` has wrong credentials, `absent` has no server."""
+    `unsigned` has wrong credentials, `absent` has no server. `rows_many` is how many rows a large load has."""
 
     open: Callable[[], Vectors]
     reader: Callable[[], Vectors] | None = None
     stranger: Callable[[], Vectors] | None = None
     unsigned: Callable[[], Vectors] | None = None
     absent: Callable[[], Vectors] | None = None
+    rows_many: int = 3000
     prefix: str = field(default_factory=lambda: f"conf_{secrets.token_hex(4)}")
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -66,9 +67,40 @@ def _rows(count: int) -> list[VectorRow]:
     return [VectorRow(f"chunk-{n:04d}", _vector(n), {"text": f"text {n}", "position": n}) for n in range(count)]
 
 
+def _blocks(rows: Iterable[VectorRow], together: int = 64) -> Iterator[Block]:
+    held: list[VectorRow] = []
+    for row in rows:
+        held.append(row)
+        if len(held) == together:
+            yield Block.of(held)
+            held = []
+    if held:
+        yield Block.of(held)
+
+
+def _load(vectors: Vectors, info: IndexInfo, rows: Iterable[VectorRow]) -> int:
+    return vectors.load(info, _blocks(rows))
+
+
+def _exported(vectors: Vectors, name: str, after: str = "") -> list[VectorRow]:
+    return [row for block in vectors.export(name, after=after) for row in block.rows()]
+
+
+def _expect_rows(vectors: Vectors, info: IndexInfo, wanted: list[VectorRow], what: str) -> None:
+    """Ids and payloads as they were; vectors too, or as near as the store's declared precision of this metric."""
+    got = _exported(vectors, info.name)
+    if vectors.precision(info.metric) == "exact":
+        expect_equal(got, wanted, what)
+        return
+    expect_equal([(row.id, row.payload) for row in got], [(row.id, row.payload) for row in wanted], what)
+    for one, other in zip(got, wanted, strict=True):
+        near = zip(*(struct.unpack(f"<{_DIMENSION}f", row.vector) for row in (one, other)), strict=True)
+        expect(all(math.isclose(x, y, rel_tol=1e-5, abs_tol=1e-6) for x, y in near), f"vector of {one.id}")
+
+
 def _loaded(bench: VectorsBench, rows: list[VectorRow], **shape: str) -> tuple[Vectors, IndexInfo]:
     vectors, info = bench.open(), bench.index(rows=len(rows), **shape)
-    expect_equal(vectors.load(info, rows), len(rows), "rows written")
+    expect_equal(_load(vectors, info, rows), len(rows), "rows written")
     return vectors, info
 
 
@@ -77,7 +109,7 @@ def load_and_export_are_bit_exact(bench: VectorsBench) -> None:
     """What load was given, export gives back: every bit of every vector, every payload."""
     rows = _rows(200)
     vectors, info = _loaded(bench, rows)
-    expect_equal(list(vectors.export(info.name)), rows, "rows")
+    _expect_rows(vectors, info, rows, "rows")
 
 
 @case
@@ -86,16 +118,58 @@ def special_floats_survive(bench: VectorsBench) -> None:
     words = [0x80000000, 0x00000001, 0x7F7FFFFF, 0xFF7FFFFF, 0x3F800001, *range(1, _DIMENSION - 4)]
     row = VectorRow("special", struct.pack(f"<{_DIMENSION}I", *words), {})
     vectors, info = _loaded(bench, [row], metric="l2")
-    expect_equal([found.vector for found in vectors.export(info.name)], [row.vector], "bits")
+    expect_equal([found.vector for found in _exported(vectors, info.name)], [row.vector], "bits")
 
 
 @case
 def export_is_in_bytewise_order(bench: VectorsBench) -> None:
     """export gives ids in the order of their UTF-8 bytes, whatever the server's language."""
     ids = ["b", "B", "a", "_", "\u00e9", "e", "e\u0301", "10", "9", "a b", "a-b", "ab", "Z", "z", "東", "🚀", "ß", "ss"]
-    rows = [VectorRow(name, _vector(n), {}) for n, name in enumerate(ids)]
+    rows = [VectorRow(name, _vector(n), {}) for n, name in enumerate(sorted(ids, key=str.encode))]
     vectors, info = _loaded(bench, rows)
-    expect_equal([row.id for row in vectors.export(info.name)], sorted(ids, key=str.encode), "ids")
+    expect_equal([row.id for row in _exported(vectors, info.name)], sorted(ids, key=str.encode), "ids")
+
+
+@case
+def export_goes_on_after_an_id(bench: VectorsBench) -> None:
+    """export with `after` gives exactly the rows with larger ids: a run that was killed can go on."""
+    vectors, info = _loaded(bench, _rows(150))
+    for after, wanted in (("chunk-0099", _rows(150)[100:]), ("chunk-0099x", _rows(150)[100:]), ("zzz", [])):
+        got = [row.id for row in _exported(vectors, info.name, after)]
+        expect_equal(got, [row.id for row in wanted], f"ids after {after}")
+
+
+@case
+def blocks_are_bounded(bench: VectorsBench) -> None:
+    """export gives blocks in the port's own measure, whatever the blocks of the load were."""
+    vectors, info = _loaded(bench, _rows(300))
+    for block in vectors.export(info.name):
+        expect(0 < len(block.ids) <= block_rows(_DIMENSION), f"a block of {len(block.ids)} rows")
+        expect_equal(len(block.vectors), 4 * _DIMENSION * len(block.ids), "bytes of a block")
+        expect_equal(len(block.payloads), len(block.ids), "payloads of a block")
+
+
+@case
+def wire_blocks_make_the_same_index(bench: VectorsBench) -> None:
+    """Rows handed on unread, in the store's own wire form, are the same rows."""
+    vectors, info = _loaded(bench, _rows(200))
+    if not vectors.wire:
+        raise NotOffered("the store has no wire form of its own")
+    other = bench.index(rows=200)
+    count = vectors.load(replace(info, name=other.name), vectors.export(info.name, wire=vectors.wire))
+    expect_equal(count, 200, "rows written")
+    expect_equal(_exported(vectors, other.name), _exported(vectors, info.name), "rows")
+
+
+@case
+def the_embedding_model_is_kept(bench: VectorsBench) -> None:
+    """The name and revision of the model that made the vectors stay with the index; `unknown` stays unknown."""
+    vectors = bench.open()
+    for model, revision in (("all-MiniLM-L6-v2", "c9745ed1"), ("unknown", "unknown")):
+        info = replace(bench.index(), model=model, model_revision=revision)
+        _load(vectors, info, _rows(3))
+        found = vectors.describe(info.name)
+        expect_equal((found.model, found.model_revision), (model, revision), "model and revision")
 
 
 @case
@@ -104,7 +178,7 @@ def awkward_text_survives(bench: VectorsBench) -> None:
     awkward = "tab\there, \"quoted\", back\\slash \\N, line\nend\r\n, 'single', emoji 🚀, null-word NULL"
     rows = [VectorRow(awkward, _vector(1), {"text": awkward, "empty": ""})]
     vectors, info = _loaded(bench, rows)
-    expect_equal(list(vectors.export(info.name)), rows, "rows")
+    _expect_rows(vectors, info, rows, "rows")
 
 
 @case
@@ -116,7 +190,7 @@ def payload_types_are_kept(bench: VectorsBench) -> None:
         "empty_list": [], "empty_object": {},
     }  # fmt: skip
     vectors, info = _loaded(bench, [VectorRow("a", _vector(1), payload)])
-    found = next(iter(vectors.export(info.name))).payload
+    found = _exported(vectors, info.name)[0].payload
     expect_equal({k: (type(v).__name__, v) for k, v in found.items()},
                  {k: (type(v).__name__, v) for k, v in payload.items()}, "payload")  # fmt: skip
 
@@ -134,7 +208,7 @@ def payloads_may_differ_from_row_to_row(bench: VectorsBench) -> None:
     ]
     vectors, info = _loaded(bench, rows)
     wanted = [*rows[:5], replace(rows[5], payload={})]
-    expect_equal(list(vectors.export(info.name)), wanted, "rows")
+    _expect_rows(vectors, info, wanted, "rows")
 
 
 @case
@@ -143,8 +217,8 @@ def load_replaces_everything(bench: VectorsBench) -> None:
     vectors, info = _loaded(bench, _rows(20))
     fewer = [replace(row, payload={"other": "field"}) for row in _rows(5)]
     for _ in range(2):
-        expect_equal(vectors.load(info, fewer), 5, "rows written")
-        expect_equal(list(vectors.export(info.name)), fewer, "rows")
+        expect_equal(_load(vectors, info, fewer), 5, "rows written")
+        _expect_rows(vectors, info, fewer, "rows")
     expect_equal(vectors.describe(info.name).rows, 5, "rows counted")
 
 
@@ -159,8 +233,8 @@ def failed_load_changes_nothing(bench: VectorsBench) -> None:
         raise Invalid("the source broke off")
 
     with expect_error(Invalid, during="load from a source that breaks off"):
-        vectors.load(info, broken())
-    expect_equal(list(vectors.export(info.name)), rows, "rows after the failed load")
+        _load(vectors, info, broken())
+    _expect_rows(vectors, info, rows, "rows after the failed load")
 
 
 @case
@@ -169,8 +243,8 @@ def empty_index_is_an_index(bench: VectorsBench) -> None:
     vectors, info = _loaded(bench, [])
     found = vectors.describe(info.name)
     expect_equal((found.dimension, found.rows), (_DIMENSION, 0), "dimension and rows")
-    expect_equal(list(vectors.export(info.name)), [], "rows")
-    expect_equal(vectors.search(info.name, _vector(1), 5), [], "search")
+    _expect_rows(vectors, info, [], "rows")
+    expect_equal(vectors.search(info.name, [_vector(1)], 5), [[]], "search")
 
 
 @case
@@ -191,7 +265,7 @@ def index_parameters_are_kept(bench: VectorsBench) -> None:
     """Parameters of the index that describe reports build the same index again."""
     vectors, info = bench.open(), bench.index(kind="hnsw")
     wanted = replace(info, params={"m": "8", "ef_construction": "40"})
-    vectors.load(wanted, _rows(12))
+    _load(vectors, wanted, _rows(12))
     vectors.build(wanted)
     found = vectors.describe(info.name)
     if not found.params:
@@ -217,7 +291,9 @@ def exact_search_is_exact(bench: VectorsBench) -> None:
         vectors, info = _loaded(bench, rows, metric=metric)
         near = sorted(rows, key=lambda row: (_distance(metric, query, row.vector), row.id))
         expect_equal(
-            vectors.search(info.name, query, 10, exact=True), [row.id for row in near[:10]], f"10 nearest by {metric}"
+            vectors.search(info.name, [query], 10, exact=True),
+            [[row.id for row in near[:10]]],
+            f"10 nearest by {metric}",
         )
 
 
@@ -226,11 +302,9 @@ def index_search_recalls_the_exact(bench: VectorsBench) -> None:
     """On 300 rows the index finds at least 95 % of the exact ten nearest, over 20 questions."""
     vectors, info = _loaded(bench, _rows(300), kind="hnsw")
     vectors.build(info)
-    hits = 0
-    for question in range(20):
-        query = _vector(5000 + question)
-        exact = vectors.search(info.name, query, 10, exact=True)
-        hits += len(set(exact) & set(vectors.search(info.name, query, 10)))
+    queries = [_vector(5000 + question) for question in range(20)]
+    answers = (vectors.search(info.name, queries, 10, exact=exact) for exact in (True, False))
+    hits = sum(len(set(one) & set(other)) for one, other in zip(*answers, strict=True))
     expect(hits >= 190, f"recall@10 is {hits / 200:.3f}")
 
 
@@ -238,7 +312,7 @@ def index_search_recalls_the_exact(bench: VectorsBench) -> None:
 def search_gives_no_more_than_there_is(bench: VectorsBench) -> None:
     """k beyond the number of rows gives all rows; the nearest to a stored vector is its own id."""
     vectors, info = _loaded(bench, _rows(7))
-    found = vectors.search(info.name, _vector(3), 50)
+    (found,) = vectors.search(info.name, [_vector(3)], 50)
     expect_equal(sorted(found), [row.id for row in _rows(7)], "ids")
     expect_equal(found[0], "chunk-0003", "nearest to itself")
 
@@ -251,8 +325,8 @@ def nan_is_refused(bench: VectorsBench) -> None:
     for value in (math.nan, math.inf):
         bad = struct.pack(f"<{_DIMENSION}f", value, *[1.0] * (_DIMENSION - 1))
         with expect_error(Invalid, during=f"load of a vector with {value}"):
-            vectors.load(info, [VectorRow("bad", bad, {})])
-    expect_equal(list(vectors.export(info.name)), rows, "rows after the refusal")
+            _load(vectors, info, [VectorRow("bad", bad, {})])
+    _expect_rows(vectors, info, rows, "rows after the refusal")
 
 
 @case
@@ -262,20 +336,22 @@ def wrong_dimension_is_refused(bench: VectorsBench) -> None:
     vectors, info = _loaded(bench, rows)
     for vector in (_vector(1, _DIMENSION + 1), _vector(1)[:-4], _vector(1)[:-1], b""):
         with expect_error(Invalid, during=f"load of a vector of {len(vector)} bytes"):
-            vectors.load(info, [VectorRow("bad", vector, {})])
+            _load(vectors, info, [VectorRow("bad", vector, {})])
         with expect_error(Invalid, during=f"search for a vector of {len(vector)} bytes"):
-            vectors.search(info.name, vector, 3)
-    expect_equal(list(vectors.export(info.name)), rows, "rows after the refusal")
+            vectors.search(info.name, [vector], 3)
+    _expect_rows(vectors, info, rows, "rows after the refusal")
 
 
 @case
 def same_id_twice_is_refused(bench: VectorsBench) -> None:
-    """Two rows of one id are refused with Invalid: one of them would be lost."""
+    """Rows of one id, next to each other or not, and ids out of order are refused with Invalid: a row would be lost."""
     rows = _rows(3)
     vectors, info = _loaded(bench, rows)
-    with expect_error(Invalid, during="load of two rows of one id"):
-        vectors.load(info, [rows[0], rows[1], rows[0]])
-    expect_equal(list(vectors.export(info.name)), rows, "rows after the refusal")
+    for bad in ([rows[0], rows[1], rows[0]], [rows[0], rows[1], rows[1]], [rows[1], rows[0]]):
+        for together in (1, 64):
+            with expect_error(Invalid, during=f"load of {[row.id for row in bad]}, {together} to a block"):
+                vectors.load(info, _blocks(bad, together))
+    _expect_rows(vectors, info, rows, "rows after the refusal")
 
 
 @case
@@ -285,9 +361,9 @@ def missing_index_is_not_found(bench: VectorsBench) -> None:
     with expect_error(NotFound, during="describe"):
         vectors.describe(name)
     with expect_error(NotFound, during="export"):
-        list(vectors.export(name))
+        _exported(vectors, name)
     with expect_error(NotFound, during="search"):
-        vectors.search(name, _vector(1), 3)
+        vectors.search(name, [_vector(1)], 3)
     with expect_error(NotFound, during="build"):
         vectors.build(replace(bench.index(kind="hnsw"), name=name))
 
@@ -309,12 +385,12 @@ def reader_cannot_write(bench: VectorsBench) -> None:
     rows = _rows(3)
     vectors, info = _loaded(bench, rows)
     reader = bench.reader()
-    expect_equal(list(reader.export(info.name)), rows, "rows as the reader sees them")
+    _expect_rows(reader, info, rows, "rows as the reader sees them")
     with expect_error(AccessDenied, during="load by a reader"):
-        reader.load(info, _rows(1))
+        _load(reader, info, _rows(1))
     with expect_error(AccessDenied, during="drop by a reader"):
         reader.drop(info.name)
-    expect_equal(list(vectors.export(info.name)), rows, "rows after the refusals")
+    _expect_rows(vectors, info, rows, "rows after the refusals")
 
 
 @case
@@ -324,9 +400,9 @@ def strangers_are_refused(bench: VectorsBench) -> None:
         raise NotOffered("this bench has no identity without rights")
     _, info = _loaded(bench, _rows(3))
     with expect_error(AccessDenied, during="export by a stranger"):
-        list(bench.stranger().export(info.name))
+        _exported(bench.stranger(), info.name)
     with expect_error(AccessDenied, during="search by a stranger"):
-        bench.stranger().search(info.name, _vector(1), 1)
+        bench.stranger().search(info.name, [_vector(1)], 1)
 
 
 @case
@@ -349,8 +425,8 @@ def silent_server_is_unavailable(bench: VectorsBench) -> None:
 
 @case
 def large_load_streams(bench: VectorsBench) -> None:
-    """Rows are taken one at a time: load never asks for all of them before it writes the first."""
-    count, taken = 3000, 0
+    """Blocks are taken as they are written: load and export of many rows keep every one of them."""
+    count, taken = bench.rows_many, 0
 
     def source() -> Iterator[VectorRow]:
         nonlocal taken
@@ -358,12 +434,12 @@ def large_load_streams(bench: VectorsBench) -> None:
             taken += 1
             yield VectorRow(f"r{number:06d}", _vector(number), {"text": "x" * 50})
 
-    vectors, info = bench.open(), bench.index()
-    expect_equal(vectors.load(info, source()), count, "rows written")
+    vectors, info = bench.open(), bench.index(metric="l2")
+    expect_equal(_load(vectors, info, source()), count, "rows written")
     exported = vectors.export(info.name)
     first = next(exported)
-    expect_equal(first.vector, _vector(0), "first vector")
-    expect_equal(1 + sum(1 for _ in exported), taken, "rows exported")
+    expect_equal(first.vectors[: 4 * _DIMENSION], _vector(0), "first vector")
+    expect_equal(len(first.ids) + sum(len(block.ids) for block in exported), taken, "rows exported")
 
 
 @case

@@ -1,17 +1,15 @@
 """The Vectors port over pgvector: binary COPY out and in, float32 bits kept.
 
-Table shape: `id`, one `vector(n)` column, everything else is payload. Binary formats: PostgreSQL manual, COPY;
-pgvector's vector_send (int16 dimension, int16 0, dimension x float4 big-endian)."""
+Table shape: `id`, one `vector(n)` column, everything else is payload. The binary formats are in `stream.py`."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 import struct
-import sys
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, LiteralString
 
@@ -20,8 +18,20 @@ from psycopg import sql
 
 from crossload.ports import errors
 from crossload.ports.provider import Settings
-from crossload.ports.vectors import IndexInfo, VectorRow
+from crossload.ports.vectors import Block, IndexInfo, VectorRow, in_order, vector_bytes
 from crossload.providers.postgres.payload import Columns
+from crossload.providers.postgres.stream import (
+    SIGNATURE,
+    TRAILER,
+    WIRE,
+    Column,
+    columns_of,
+    form_of,
+    in_wire_order,
+    read_blocks,
+    swapped,
+    table_of,
+)
 
 _OPERATORS: dict[str, LiteralString] = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
 _CLASSES: dict[str, LiteralString] = {
@@ -68,6 +78,8 @@ def _connection_error(text: str) -> errors.CrossloadError:
 
 
 class PgVectors:
+    wire = WIRE
+
     def __init__(self, settings: Settings) -> None:
         self.place = settings.place.id
         self._url = settings.require("url")
@@ -90,43 +102,58 @@ class PgVectors:
             count = db.execute(sql.SQL("select count(*) from {}").format(_table(name))).fetchone()
         return replace(info, rows=count[0] if count else 0)
 
-    def export(self, name: str) -> Iterator[VectorRow]:
+    def precision(self, metric: str) -> str:
+        return "exact"
+
+    def export(self, name: str, *, after: str = "", wire: str = "") -> Iterator[Block]:
         """Payload values that are NULL are left out: a column that a row does not use says nothing about it."""
         with translated(), self._connect() as db:
+            # Payloads and ids are texts that must not depend on how this server is set up.
+            db.execute("set timezone to 'UTC'; set datestyle to 'ISO'; set work_mem to '64MB'")
             column, info = _shape(db, name)
-            others = [sql.SQL("t.{}").format(sql.Identifier(c)) for c in _other_columns(db, name, column)]
+            columns = columns_of(db, name)
+            form = form_of(columns, column) if wire == WIRE else ""
+            others = [c.name for c in columns if c.name not in ("id", column)]
             payload = sql.SQL("'{}'::jsonb")
             if others:
-                payload = sql.SQL("(select to_jsonb(p) from (select {}) p)").format(sql.SQL(", ").join(others))
+                names = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(other)) for other in others)
+                payload = sql.SQL("(select to_jsonb(p) from (select {}) p)").format(names)
+            whole = in_wire_order(columns, column) if form else [sql.Identifier(column)]
             query = sql.SQL(
-                'copy (select t.id::text, t.{vector}, {payload} from {table} t order by t.id::text collate "C")'
-                " to stdout with (format binary)"
-            ).format(vector=sql.Identifier(column), payload=payload, table=_table(name))
+                "copy (select {payload}, t.id::text, {whole} from {table} t{since}"
+                ' order by t.id::text collate "C") to stdout with (format binary)'
+            ).format(
+                payload=payload, whole=sql.SQL(", ").join(sql.SQL("t.{}").format(item) for item in whole),
+                table=_table(name), since=_since(after),
+            )  # fmt: skip
             with db.cursor() as cursor, cursor.copy(query) as copy:
-                copy.set_types(["text", "bytea", "jsonb"])
-                for row_id, raw, held in copy.rows():
-                    values = {key: value for key, value in held.items() if value is not None}
-                    yield VectorRow(row_id, _little_endian(bytes(raw), info.dimension), values)
+                yield from read_blocks(copy, info.dimension, form)
 
-    def load(self, info: IndexInfo, rows: Iterable[VectorRow]) -> int:
-        """All or nothing: the new table takes the old one's name in the transaction that filled it."""
+    def load(self, info: IndexInfo, blocks: Iterable[Block]) -> int:
+        """All or nothing: the new table takes the old one's name in the transaction that filled it. Rows that come in
+        our own wire form make a table of the same columns as theirs, and are not read."""
         if len(info.name.encode()) > _NAME_BYTES_MAX:
             raise errors.Invalid(f"index name {info.name!r} is longer than {_NAME_BYTES_MAX} bytes", hint="shorten it")
         fresh, table = _table(f"{info.name}_loading"), _table(info.name)
+        checked = in_order(blocks, info.dimension)
+        first = next(checked, None)
+        relayed = table_of(first.wire_form, info.dimension) if first is not None else None
+        coming = itertools.chain([first] if first is not None else [], checked)
         with translated(), self._connect() as db:
             db.execute(sql.SQL("drop table if exists {}").format(fresh))
-            db.execute(
-                sql.SQL("create table {} (id text primary key, embedding vector({}))").format(
-                    fresh, sql.Literal(info.dimension)
-                )
-            )
-            count = _fill(db, fresh, iter(rows))
+            if relayed is not None:
+                count = _relay(db, fresh, *relayed, coming)
+            else:
+                kind = sql.Literal(info.dimension)
+                db.execute(sql.SQL("create table {} (id text, embedding vector({}))").format(fresh, kind))
+                count = _fill(db, fresh, (row for block in coming for row in block.rows()))
+            # After the rows: a key that grows row by row costs more than one made of sorted rows.
+            db.execute(sql.SQL("alter table {} add primary key (id)").format(fresh))
             db.execute(sql.SQL("drop table if exists {}").format(table))
             db.execute(sql.SQL("alter table {} rename to {}").format(fresh, sql.Identifier(info.name)))
             # Without an index nothing else would say by which measure the vectors are meant to be compared.
-            note = sql.Literal(json.dumps({"crossload": {"metric": info.metric}}))
-            db.execute(sql.SQL("comment on table {} is {}").format(table, note))
-        self.build(info)
+            said = {"metric": info.metric, "model": info.model, "model_revision": info.model_revision}
+            db.execute(sql.SQL("comment on table {} is {}").format(table, sql.Literal(json.dumps({"crossload": said}))))
         return count
 
     def build(self, info: IndexInfo) -> None:
@@ -149,13 +176,10 @@ class PgVectors:
                 )
             )  # fmt: skip
 
-    def search(self, name: str, vector: bytes, k: int, *, exact: bool = False) -> list[str]:
-        values = _floats(vector)
-        text = "[" + ",".join(map(repr, values)) + "]"
+    def search(self, name: str, vectors: Sequence[bytes], k: int, *, exact: bool = False) -> list[list[str]]:
+        found: list[list[str]] = []
         with translated(), self._connect() as db:
             column, info = _shape(db, name)
-            if len(values) != info.dimension:
-                raise errors.Invalid(f"{name} has dimension {info.dimension}, the vector {len(values)}")
             if exact:
                 db.execute("set local enable_indexscan = off")
             elif info.kind == "hnsw":
@@ -166,7 +190,10 @@ class PgVectors:
                 'select s.id from (select id::text collate "C" as id, {} {} %s::vector as far from {}'
                 " order by far limit %s) s order by s.far, s.id"
             ).format(sql.Identifier(column), sql.SQL(_OPERATORS[info.metric]), _table(name))
-            return [row[0] for row in db.execute(query, (text, k))]
+            for vector in vector_bytes(vectors, info):
+                text = "[" + ",".join(map(repr, struct.unpack(f"<{info.dimension}f", vector))) + "]"
+                found.append([row[0] for row in db.execute(query, (text, k))])
+        return found
 
     def drop(self, name: str) -> None:
         with translated(), self._connect() as db:
@@ -176,6 +203,38 @@ class PgVectors:
 def _table(name: str) -> sql.Identifier:
     # With its schema, or a missing right on it looks like a missing table.
     return sql.Identifier("public", name)
+
+
+def _since(after: str) -> sql.Composable:
+    return sql.SQL(' where t.id::text collate "C" > {}').format(sql.Literal(after)) if after else sql.SQL("")
+
+
+def _relay(
+    db: psycopg.Connection[Any], table: sql.Identifier, vector: str, columns: list[Column], blocks: Iterable[Block]
+) -> int:
+    """Rows of another table of this kind, as they came: neither vectors nor columns are read here."""
+    made = [
+        sql.SQL("{} {}{}").format(
+            sql.Identifier(column.name), sql.SQL(column.type),  # pyright: ignore[reportArgumentType]
+            sql.SQL(" not null" if column.not_null else ""),
+        )
+        for column in columns
+    ]  # fmt: skip
+    db.execute(sql.SQL("create table {} ({})").format(table, sql.SQL(", ").join(made)))
+    statement = sql.SQL("copy {} ({}) from stdin with (format binary, freeze)").format(
+        table, sql.SQL(", ").join(in_wire_order(columns, vector))
+    )
+    count, form = 0, ""
+    with db.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(SIGNATURE)
+        for block in blocks:
+            form = form or block.wire_form
+            if block.wire_form != form:
+                raise errors.Invalid("the source changed its columns while it was read", hint="run again")
+            copy.write(block.wire)
+            count += len(block.ids)
+        copy.write(TRAILER)
+    return count
 
 
 def _fill(db: psycopg.Connection[Any], table: sql.Identifier, rows: Iterator[VectorRow]) -> int:
@@ -188,10 +247,11 @@ def _fill(db: psycopg.Connection[Any], table: sql.Identifier, rows: Iterator[Vec
         statement = sql.SQL("copy {} ({}) from stdin with (format binary)").format(
             table, sql.SQL(", ").join(map(sql.Identifier, ["id", "embedding", *columns.names]))
         )
+        head = struct.pack(">HH", len(row.vector) // 4, 0)
         with db.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(["text", "bytea", *columns.types])
             while row is not None and columns.fit(row.payload):
-                copy.write_row([row.id, _pgvector_bytes(row), *columns.values(row.payload)])
+                copy.write_row([row.id, head + swapped(row.vector), *columns.values(row.payload)])
                 count += 1
                 row = next(rows, None)
     return count
@@ -210,7 +270,8 @@ def _shape(db: psycopg.Connection[Any], table: str) -> tuple[str, IndexInfo]:
     if row is None:
         raise errors.NotFound(f"no table {table} with a vector column")
     column, dimension, comment = row
-    kind, metric, params = "none", _noted_metric(comment), dict[str, str]()
+    noted = _noted(comment)
+    kind, metric, params = "none", noted.get("metric", "cosine"), dict[str, str]()
     query = "select indexdef from pg_indexes where schemaname = 'public' and tablename = %s order by indexname"
     for (definition,) in db.execute(query, (table,)):
         found = re.search(r" USING (hnsw|ivfflat) \(\"?(.+?)\"? (vector_\w+_ops)\)(?: WITH \((.*?)\))?", definition)
@@ -219,47 +280,17 @@ def _shape(db: psycopg.Connection[Any], table: str) -> tuple[str, IndexInfo]:
             metric = next((m for m, ops in _CLASSES.items() if ops == found[3]), metric)
             params = dict(re.findall(r"(\w+)\s*=\s*'?(\w+)'?", found[4] or ""))
             break
-    return column, IndexInfo(table, dimension, -1, metric, kind, params)
+    model, revision = (noted.get(key, "unknown") for key in ("model", "model_revision"))
+    return column, IndexInfo(table, dimension, -1, metric, kind, params, model, revision)
 
 
-def _noted_metric(comment: str | None) -> str:
+def _noted(comment: str | None) -> dict[str, str]:
+    """What an earlier load wrote beside the table. Comments are anybody's: what makes no sense is passed over."""
     try:
-        metric = json.loads(comment or "{}")["crossload"]["metric"]
-    except (ValueError, KeyError, TypeError):
-        return "cosine"
-    return metric if metric in _CLASSES else "cosine"
-
-
-def _other_columns(db: psycopg.Connection[Any], table: str, vector: str) -> list[str]:
-    query = """select a.attname from pg_attribute a join pg_class c on c.oid = a.attrelid
-               join pg_namespace n on n.oid = c.relnamespace
-               where c.relname = %s and n.nspname = 'public' and a.attnum > 0 and not a.attisdropped
-               order by a.attnum"""
-    return [row[0] for row in db.execute(query, (table,)) if row[0] not in ("id", vector)]
-
-
-def _floats(vector: bytes) -> list[float]:
-    if len(vector) % 4:
-        raise errors.Invalid(f"a vector of {len(vector)} bytes is no list of float32")
-    return list(struct.unpack(f"<{len(vector) // 4}f", vector))
-
-
-def _little_endian(raw: bytes, dimension: int) -> bytes:
-    if len(raw) != 4 + 4 * dimension:
-        raise errors.Invalid(f"a vector of {len(raw)} bytes, expected dimension {dimension}")
-    return _swapped(raw[4:])
-
-
-def _pgvector_bytes(row: VectorRow) -> bytes:
-    if len(row.vector) % 4:
-        raise errors.Invalid(f"row {row.id}: a vector of {len(row.vector)} bytes is no list of float32")
-    return struct.pack(">HH", len(row.vector) // 4, 0) + _swapped(row.vector)
-
-
-def _swapped(data: bytes) -> bytes:
-    """Every four bytes the other way round: the bits of a float32 do not pass through a float."""
-    words = array("I", data)
-    if words.itemsize != 4:
-        raise errors.Unsupported(f"no 32-bit words in this Python ({sys.version})")
-    words.byteswap()
-    return words.tobytes()
+        noted = json.loads(comment or "{}")["crossload"]
+        found = {key: value for key, value in noted.items() if isinstance(value, str) and value}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    if found.get("metric") not in _CLASSES:
+        found.pop("metric", None)
+    return found

@@ -1,0 +1,1 @@
+"""Lake tables: Iceberg, whose metadata names absolute paths, and Delta, whose log must come last."""

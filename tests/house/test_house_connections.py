@@ -92,8 +92,9 @@ def test_every_reading_can_be_followed() -> None:
 def test_a_setting_that_is_not_declared_is_found() -> None:
     """Take one declared setting away, and add one: both must be seen."""
     provider = wiring.provider("local")
-    less = Provider(provider.name, provider.title, provider.ports, {"store": {}})
-    more = Provider(provider.name, provider.title, provider.ports, {"store": {"root": "x", "colour": "y"}})
+    ports = {"store": provider.ports["store"]}
+    less = Provider(provider.name, provider.title, ports, {"store": {}})
+    more = Provider(provider.name, provider.title, ports, {"store": {"root": "x", "colour": "y"}})
     assert differences(less) == ["local.store reads `root` and does not say so"]
     assert differences(more) == ["local.store says `colour`, which it never reads"]
 

@@ -16,8 +16,9 @@ ALIASES = {
     "microsoft", "minio", "ministack", "pgvector", "postgresql", "psycopg", "s3", "sagemaker", "seaweedfs", "sqs",
     "vertex",
 }  # fmt: skip
-# Names of the table that are ordinary words: `local` is said of anything on this machine.
-ORDINARY = {"local"}
+# Names of the table that are ordinary words: `local` is said of anything on this machine, and `registry` is a port's
+# own name and that of many things that keep entries.
+ORDINARY = {"local", "registry"}
 MAY_KNOW = ("providers/", "lab/", "conformance/", "engines/gateway/wire/", "wiring.py", "cli/demo.py")
 # (file, enclosing function or class) -> why a provider's name stands there.
 ALLOWED = {

@@ -24,6 +24,7 @@ PROVIDER = Provider(
         "probe": f"{_ROOM}.probe:open_probe",
         "infra": f"{_ROOM}.infra:open_infra",
         "code": f"{_ROOM}.code:open_code",
+        "changes": f"{_ROOM}.changes:open_changes",
     },
     settings={
         "store": {**_SIGN_IN, "data_path": "`sdk` sends objects through the SDK alone, and not the shorter way"},
@@ -35,5 +36,6 @@ PROVIDER = Provider(
         "probe": _SIGN_IN,
         "infra": {},
         "code": _SIGN_IN,
+        "changes": {**_SIGN_IN, "changes": "`bus` follows changes through EventBridge, and not straight from S3"},
     },
 )

@@ -17,6 +17,12 @@ PROVIDER = Provider(
         "store": f"{_ROOM}.store:open_store",
         "identity": f"{_ROOM}.identity:open_identity",
         "infra": f"{_ROOM}.infra:open_infra",
+        "changes": f"{_ROOM}.changes:open_changes",
     },
-    settings={"store": _STORAGE, "identity": _STORAGE, "infra": {}},
+    settings={
+        "store": _STORAGE,
+        "identity": _STORAGE,
+        "infra": {},
+        "changes": {**_STORAGE, "queue": "address of a storage queue that Event Grid fills; else the change feed"},
+    },
 )

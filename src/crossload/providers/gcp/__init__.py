@@ -26,6 +26,7 @@ PROVIDER = Provider(
         "account": f"{_ROOM}.inventory:open_account",
         "infra": f"{_ROOM}.infra:open_infra",
         "code": f"{_ROOM}.code:open_code",
+        "changes": f"{_ROOM}.changes:open_changes",
     },
     settings={
         "store": _STORE,
@@ -35,5 +36,6 @@ PROVIDER = Provider(
         "account": _STORE,
         "infra": {},
         "code": _PROJECT,
+        "changes": {**_PROJECT, "pubsub_endpoint": "address of Pub/Sub's API; the public one when left out"},
     },
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from crossload.estate.asset import Inventory
-from crossload.estate.diagnostic import Diagnostic, Severity
+from crossload.estate.diagnostic import Diagnostic, Severity, errors_in
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import Migration, PlaceSection
 from crossload.estate.place import Place
@@ -25,6 +25,7 @@ from crossload.ports.world import Progress, World
 from crossload.steps.step import Stage, Step
 
 if TYPE_CHECKING:  # named in annotations only: a run loads the ports that it opens
+    from crossload.conformance.trial import Trial
     from crossload.ports.agents import Agents
     from crossload.ports.code import Code
     from crossload.ports.identity import Identity
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # named in annotations only: a run loads the ports that it op
     from crossload.ports.probe import Probe
     from crossload.ports.store import Store
     from crossload.ports.vectors import Vectors
+    from crossload.providers.relay.agent import Agent, AgentOptions
 
 # The ten steps of the guide, in its order.
 STAGES = (
@@ -46,9 +48,13 @@ PROVIDERS: Mapping[str, str] = {
     "aws": "crossload.providers.aws",
     "azure": "crossload.providers.azure",
     "gcp": "crossload.providers.gcp",
+    "lancedb": "crossload.providers.lancedb",
     "local": "crossload.providers.local",
     "openai": "crossload.providers.openai",
     "postgres": "crossload.providers.postgres",
+    "qdrant": "crossload.providers.qdrant",
+    "registry": "crossload.providers.registry",
+    "relay": "crossload.providers.relay",
 }
 
 
@@ -188,6 +194,71 @@ def discover(place: Place, settings: Mapping[str, str]) -> list[Discovery]:
     return found
 
 
+def trial(
+    name: str, *, bucket: str = "", region: str = "", settings: Mapping[str, str] | None = None, only: str = "",
+    file: Path | None = None,
+) -> Trial:  # fmt: skip
+    """The suites against an account: `name` is a provider, reached by `settings` as in the migration file, or a place
+    of `file`, which has its own. Raises Invalid for bad settings, Unsupported when no port there has a suite."""
+    from crossload.conformance.trial import PORTS, Trial
+
+    if name not in PROVIDERS and file is not None and file.exists():
+        migration, problems = read_file(file)
+        if migration is None:
+            raise Invalid(f"{file} has errors: {errors_in(problems)[0]}", hint="`crossload validate` shows all of them")
+        if name not in migration.places:
+            hint = f"providers: {', '.join(PROVIDERS)}; places: {', '.join(migration.places)}"
+            raise Unsupported(f"no provider is called {name}, and no place of {file}", hint=hint)
+        if settings or region:
+            raise Invalid(f"place {name} has its settings in {file}", hint="name a provider to set others")
+        place = migration.places[name]
+        values = environment_of(migration)
+    else:
+        provider(name)
+        section = PlaceSection(id=f"{name}-trial", provider=name, region=region, connection=dict(settings or {}))
+        check_place(section)
+        place, values = section.place(), environment(None, "")
+    offered = [port for port in PORTS if port in provider(place.service(port).provider).ports]
+    if not offered:
+        able = [other for other in PROVIDERS if set(PORTS) & set(provider(other).ports)]
+        raise Unsupported(f"{name} offers no port that has a suite ({', '.join(PORTS)})", hint=f"{', '.join(able)} do")
+
+    def open_store(identity: str) -> Store:
+        return RetryingStore(_opened(place, "store", values, identity=identity), RetryPolicy(), lambda _: None)
+
+    openers: dict[str, Callable[[str], Any]] = {
+        "store": open_store,
+        "vectors": lambda identity: _opened(place, "vectors", values, identity=identity),
+    }
+    named = {setting.partition("@")[2] for port in offered for setting in place.service(port).connection}
+    return Trial(place.id, {port: openers[port] for port in offered}, bucket, frozenset(named), only)
+
+
+def relay_agent(migration: Migration, place: str, options: AgentOptions, say: Callable[[str], None]) -> Agent:
+    """The agent in front of one place's store, listening and not serving yet (docs/relay.md). Raises Invalid and
+    Refused for options that are open to strangers, Unavailable when the address is taken."""
+    from crossload.engines.mover.chunks.content import Content, Write
+    from crossload.engines.mover.chunks.patch import apply_patch
+    from crossload.providers.relay.agent import Agent
+    from crossload.providers.relay.patching import Read
+
+    def apply(base: tuple[Read, int], patch: tuple[Read, int], out: Write, **known: Any) -> str:
+        return apply_patch(Content(*base), Content(*patch), out, **known)
+
+    found = migration.places.get(place)
+    if found is None:
+        raise Invalid(f"no place is called {place}", hint=f"places: {', '.join(migration.places)}")
+    raw: Store = _opened(found, "store", environment_of(migration))
+    return Agent(RetryingStore(raw, RetryPolicy(give_up_seconds=30.0), say), options, apply, say)
+
+
+def environment_of(migration: Migration) -> dict[str, str]:
+    """What `env:` references of a migration file see."""
+    named = migration.file.environment
+    hint = "is the lab up? (`crossload lab up`); or correct `environment:` in the migration file"
+    return environment(migration.folder / named if named else None, hint)
+
+
 def _opened(
     place: Place, wanted: str, environment: Mapping[str, str], *, identity: str = "", answering: str = ""
 ) -> Any:
@@ -205,9 +276,7 @@ class CloudWorld:
         self.workspace = workspace_of(migration)
         self.progress = progress
         self._ledger = ledger
-        named = migration.file.environment
-        hint = "is the lab up? (`crossload lab up`); or correct `environment:` in the migration file"
-        self._environment = environment(migration.folder / named if named else None, hint)
+        self._environment = environment_of(migration)
         self._open: dict[tuple[str, str, str, str], Any] = {}
 
     def store(self, place: str, identity: str = "") -> Store:

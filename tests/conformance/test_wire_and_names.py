@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,7 @@ def test_our_signature_is_botocores(key: str, endpoint: str, monkeypatch: pytest
     request: Any = AWSRequest("PUT", sent["url"].partition("?")[0], headers, b"data", query)
     request.context["checksum"] = {"request_algorithm": {"in": "header", "name": "x-amz-checksum-crc64nvme"}}
     request.context["has_streaming_input"] = True
+    request.context["client_config"] = Config(s3={"payload_signing_enabled": False})
     S3SigV4Auth(keys, "s3", "eu-central-1").add_auth(request)
     assert sent["authorization"] == request.headers["Authorization"]
     assert sent["x-amz-content-sha256"] == request.headers["X-Amz-Content-SHA256"]

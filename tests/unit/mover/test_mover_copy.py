@@ -13,8 +13,8 @@ from memory_store import FEATURES, Call, MemoryStore
 
 from crossload.engines.mover.bucket import PassReport, move_bucket, older_versions
 from crossload.engines.mover.options import CopyOptions, Watcher
-from crossload.engines.mover.workers import Throttle
 from crossload.engines.mover.proof import prove
+from crossload.engines.mover.workers import Throttle
 from crossload.ledger.journal import Journal
 from crossload.ports.errors import AccessDenied, DigestMismatch, Refused, Unavailable
 from crossload.ports.store import ObjectInfo, ObjectMeta

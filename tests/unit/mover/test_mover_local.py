@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from crossload.engines.mover.bucket import move_bucket
-from crossload.engines.mover.options import CopyOptions
 from crossload.engines.mover.manifest import write_manifest
+from crossload.engines.mover.options import CopyOptions
 from crossload.engines.mover.proof import prove
 from crossload.estate.place import Place
 from crossload.ledger.journal import Journal

@@ -8,8 +8,8 @@ import pytest
 from memory_store import Call, MemoryStore
 
 from crossload.engines.mover.bucket import move_bucket
-from crossload.engines.mover.options import CopyOptions
 from crossload.engines.mover.freezing import freeze, unfreeze
+from crossload.engines.mover.options import CopyOptions
 from crossload.engines.mover.proof import prove_copy
 from crossload.engines.mover.removal import remove_copy
 from crossload.ledger.journal import Journal

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Mapping
-from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import cast
-from urllib.parse import unquote_plus, urlencode
+from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 from awscrt import checksums
@@ -17,6 +16,7 @@ from awscrt import checksums
 from crossload.estate.digest import Digest
 from crossload.ports.errors import PreconditionFailed, Unavailable
 from crossload.ports.store import Bytes, Digests, ObjectInfo, ObjectMeta
+from crossload.providers.aws.pages import read_page
 from crossload.providers.aws.wire import Wire
 from crossload.providers.keepalive import Answer
 
@@ -105,7 +105,7 @@ def write(
         headers["if-none-match"] = "*"
     elif if_match:
         headers["if-match"] = f'"{if_match}"'
-    answer = wire.ask("PUT", bucket, key, headers, content=data, sha256=_sha256(digests))
+    answer = wire.ask("PUT", bucket, key, headers, content=data)
     if answer is None or "etag" not in answer.headers:
         return None
     told = answer.headers.get(_CRC)
@@ -121,7 +121,7 @@ def write_part(
     """The part's etag."""
     query = {"partNumber": str(number), "uploadId": upload}
     headers = {_CRC: checksum(data, digests)}
-    answer = wire.ask("PUT", bucket, key, headers, query, data, sha256=_sha256(digests))
+    answer = wire.ask("PUT", bucket, key, headers, query, data)
     return None if answer is None or "etag" not in answer.headers else _etag(answer)
 
 
@@ -130,26 +130,7 @@ def page(wire: Wire, bucket: str, prefix: str, start_after: str, token: str) -> 
     query = {"list-type": "2", "encoding-type": "url", "max-keys": "1000"}
     named = {"prefix": prefix, "start-after": "" if token else start_after, "continuation-token": token}
     answer = wire.ask("GET", bucket, "", {}, query | {name: value for name, value in named.items() if value})
-    if answer is None:
-        return None
-    try:
-        root = ElementTree.fromstring(answer.content)  # noqa: S314  # from the store we signed in to; no entities since 3.11
-    except ElementTree.ParseError as error:
-        raise Unavailable(f"{bucket}: the listing is no XML: {error}") from error
-    encoded = root.findtext("{*}EncodingType") == "url"
-    found: list[ObjectInfo] = []
-    for child in root:
-        if child.tag.endswith("}Contents") or child.tag == "Contents":
-            fields = {item.tag.rpartition("}")[2]: item.text or "" for item in child}
-            key = unquote_plus(fields["Key"]) if encoded else fields["Key"]
-            modified = datetime.fromisoformat(fields["LastModified"]).timestamp()
-            found.append(ObjectInfo(key, int(fields["Size"]), fields["ETag"].strip('"'), modified_at=modified))
-    more = root.findtext("{*}IsTruncated") == "true"
-    return found, (root.findtext("{*}NextContinuationToken") or "") if more else ""
-
-
-def _sha256(digests: Digests) -> str:
-    return next((digest.hex for digest in digests if digest.algorithm == "sha256"), "")
+    return None if answer is None else read_page(answer.content, bucket)
 
 
 def _etag(answer: Answer) -> str:

@@ -3,7 +3,8 @@
 Only plain success, a failed condition and "slow down" are understood. Whatever else the server says (another region, a
 refusal), the caller asks again through the SDK, which knows redirects and the words for errors.
 
-Signature: AWS Signature Version 4, as documented for Amazon S3 (one header chunk)."""
+Signature: AWS Signature Version 4, as documented for Amazon S3 (one header chunk). Bodies are not signed themselves:
+their CRC-64/NVME is among the headers that are, and the server compares it. Where a server insists, the SDK signs."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import hmac
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -30,14 +31,13 @@ _GOOD = frozenset({200, 204, 206})
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """What signing needs, and what stays the same for a second."""
+    """What signing needs, and what stays the same for a second. `keys` are botocore's frozen credentials."""
 
     second: int
-    access_key: str
-    secret: str
+    keys: Any = field(repr=False)
     stamp: str
     scope: str
-    key: bytes
+    day_key: bytes = field(repr=False)
     inner: Any
     outer: Any
 
@@ -51,11 +51,9 @@ class Wire:
         self.server = ""
         self._host = (parts.scheme, parts.netloc)
         self._base = parts.path.rstrip("/")
-        # Over TLS nobody can change the body, and the server checks the CRC we send; without it the body is signed.
-        self._signs_body = parts.scheme != "https"
         self._region = region
         self._credentials = credentials
-        self._moment = _Moment(0, "", "", "", "", b"", None, None)
+        self._moment = _Moment(0, None, "", "", b"", None, None)
         self._tags_seen: set[str] = set()
 
     def may_see_tags(self, bucket: str) -> None:
@@ -73,12 +71,9 @@ class Wire:
         headers: Mapping[str, str],
         query: Mapping[str, str] | None = None,
         content: Body | None = None,
-        *,
-        sha256: str = "",
         into: memoryview | None = None,
     ) -> Answer | None:
-        """The answer of a request that went well (200, 204, 206), else None. `sha256` is the body's, if it is known;
-        `into` takes the body of the answer.
+        """The answer of a request that went well (200, 204, 206), else None. `into` takes the body of the answer.
 
         Raises Unavailable when nobody answers, Throttled and PreconditionFailed when the answer says so. Header names
         are lower-case. None too for values that are no ASCII: the SDK knows what to say about them."""
@@ -86,7 +81,7 @@ class Wire:
             return None
         path = f"{self._base}/{bucket}/{quote(key, safe='/~')}" if key else f"{self._base}/{bucket}"
         line = "&".join(f"{quote(n, safe='~')}={quote(v, safe='~')}" for n, v in sorted(query.items())) if query else ""
-        signed = self._sign(method, path, line, headers, self._body_digest(content, sha256))
+        signed = self._sign(method, path, line, headers, _UNSIGNED if content else _NO_BYTES)
         target = f"{path}?{line}" if line else path
         answer = send_to(self._host, method, target, signed, content, into)
         status = answer.status_code
@@ -101,17 +96,10 @@ class Wire:
             raise PreconditionFailed(f"{method} {path}: the condition does not hold")
         return None
 
-    def _body_digest(self, content: Body | None, sha256: str) -> str:
-        if not content:
-            return _NO_BYTES
-        if not self._signs_body:
-            return _UNSIGNED
-        return sha256 or hashlib.sha256(content).hexdigest()
-
     def _sign(self, method: str, path: str, line: str, headers: Mapping[str, str], digest: str) -> dict[str, str]:
         keys = self._credentials.get_frozen_credentials()
         now = self._moment
-        if now.second != int(time.time()) or (now.access_key, now.secret) != (keys.access_key, keys.secret_key):
+        if now.second != int(time.time()) or now.keys != keys:
             now = self._moment = self._new_moment(keys)
         sent = {**headers, "x-amz-content-sha256": digest, "x-amz-date": now.stamp}
         if keys.token:
@@ -127,7 +115,7 @@ class Wire:
         outer.update(inner.digest())
         signature = outer.hexdigest()
         sent["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={now.access_key}/{now.scope}, SignedHeaders={names}, Signature={signature}"
+            f"AWS4-HMAC-SHA256 Credential={keys.access_key}/{now.scope}, SignedHeaders={names}, Signature={signature}"
         )
         return sent
 
@@ -135,8 +123,8 @@ class Wire:
         second = int(time.time())
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
         before = self._moment
-        if before.stamp[:8] == stamp[:8] and before.secret == keys.secret_key:
-            step = before.key
+        if before.stamp[:8] == stamp[:8] and before.keys == keys:
+            step = before.day_key
         else:
             step = hmac.digest(f"AWS4{keys.secret_key}".encode(), stamp[:8].encode(), "sha256")
             for part in (self._region, "s3", "aws4_request"):
@@ -144,7 +132,7 @@ class Wire:
         scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
         key = step.ljust(64, b"\0")
         inner, outer = (hashlib.sha256(bytes(letter ^ pad for letter in key)) for pad in (0x36, 0x5C))
-        return _Moment(second, keys.access_key, keys.secret_key, stamp, scope, step, inner, outer)
+        return _Moment(second, keys, stamp, scope, step, inner, outer)
 
 
 def _squeezed(value: str) -> str:

@@ -18,14 +18,16 @@ from crossload.estate.reading import Connection, bare_secrets, connections_of, n
 from crossload.estate.secret import read_env_file
 from crossload.ledger.ledger import Ledger
 from crossload.ports.account import DENIED, Account, Discovery, index_assets
-from crossload.ports.errors import CrossloadError, Invalid, Unsupported
+from crossload.ports.errors import CrossloadError, Invalid, NotFound, Unsupported
 from crossload.ports.provider import BESIDE, IDENTITIES, Provider, Settings
 from crossload.ports.retrying import RetryingStore, RetryPolicy
+from crossload.ports.rooted import RootedStore
 from crossload.ports.world import Progress, World
 from crossload.steps.step import Stage, Step
 
 if TYPE_CHECKING:  # named in annotations only: a run loads the ports that it opens
     from crossload.conformance.trial import Trial
+    from crossload.engines.mover.move import End
     from crossload.ports.agents import Agents
     from crossload.ports.code import Code
     from crossload.ports.identity import Identity
@@ -250,6 +252,66 @@ def relay_agent(migration: Migration, place: str, options: AgentOptions, say: Ca
         raise Invalid(f"no place is called {place}", hint=f"places: {', '.join(migration.places)}")
     raw: Store = _opened(found, "store", environment_of(migration))
     return Agent(RetryingStore(raw, RetryPolicy(give_up_seconds=30.0), say), options, apply, say)
+
+
+def end_of_move(
+    address: str, settings: Mapping[str, str], region: str, file: Path | None, say: Callable[[str], None]
+) -> End:
+    """One end of a move: SCHEME://BUCKET/PREFIX, a folder or file of this machine, or PLACE:BUCKET/PREFIX of a
+    migration file. Raises Invalid for an address that says nothing of these."""
+    from crossload.engines.mover.move import End
+
+    place, values, bucket, key = _located(address, settings, region, file)
+    store = RetryingStore(_opened(place, "store", values), RetryPolicy(), say)
+    at, only = key, ""
+    if key and not key.endswith("/"):
+        try:
+            store.head(bucket, key)
+            at, _, only = key.rpartition("/")
+            at += "/" if at else ""
+        except NotFound:  # no object of that name: a folder whose slash was left out
+            at = f"{key}/"
+    return End(RootedStore(store, bucket, at, only), bucket, address)
+
+
+def _located(
+    address: str, settings: Mapping[str, str], region: str, file: Path | None
+) -> tuple[Place, Mapping[str, str], str, str]:
+    """(place, what its references see, bucket, key)."""
+    scheme, slashes, rest = address.partition("://")
+    if not slashes:
+        name, colon, rest = address.partition(":")
+        if colon and "/" not in name:
+            migration, problems = read_file(file) if file is not None else (None, [])
+            if migration is None:
+                why = str(errors_in(problems)[0]) if problems else "name the migration file that has it: -f FILE"
+                raise Invalid(f"{address}: {name} is a place of a migration file", hint=why)
+            if name not in migration.places:
+                raise Invalid(f"no place is called {name}", hint=f"places: {', '.join(migration.places)}")
+            bucket, _, key = rest.partition("/")
+            return migration.places[name], environment_of(migration), bucket, key
+        scheme, rest = "file", address
+    known = {one: name for name in PROVIDERS for one in provider(name).schemes}
+    if scheme == "file":
+        path = Path(rest).expanduser().absolute()
+        name, bucket, key = "local", path.name, ""
+        if path.is_file():
+            bucket, key = path.parent.name, path.name
+            path = path.parent
+        settings = {"root": str(path.parent), **settings}
+    elif scheme in known:
+        name = known[scheme]
+        bucket, _, key = rest.partition("/")
+    else:
+        raise Invalid(
+            f"{address}: no provider knows {scheme}://",
+            hint=f"known: {', '.join(f'{one}://' for one in known)}, file://",
+        )
+    if not bucket:
+        raise Invalid(f"{address} names no bucket", hint=f"{scheme}://BUCKET/PREFIX")
+    section = PlaceSection(id=name, provider=name, region=region, connection=dict(settings))
+    check_place(section)
+    return section.place(), environment(None, ""), bucket, key
 
 
 def environment_of(migration: Migration) -> dict[str, str]:

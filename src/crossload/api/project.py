@@ -1,4 +1,4 @@
-"""The Python API: what the faces call, and what a script may call. Nothing here prints."""
+"""A migration as a project on disk: its verbs, and the few that need no project."""
 
 from __future__ import annotations
 
@@ -28,13 +28,6 @@ from crossload.steps.step import Facts, Step
 if TYPE_CHECKING:
     from crossload.conformance.trial import Trial
     from crossload.engines.mover.inclusion import Inclusion, SignedFolder
-
-__all__ = [
-    "BadFile", "CrossloadError", "Diagnostic", "Evidence", "Inventory", "Plan", "Project", "Quiet", "RunReport",
-    "StepResult", "StepStatus", "check_file", "check_inclusion", "doctor", "draft_file", "json_schema", "lab_main",
-    "lab_places", "open_project", "open_proof", "play_demo", "schema_text", "stage_names", "support_matrix",
-    "verify_provider",
-]  # fmt: skip
 
 COMMITTED = "committed"
 

@@ -24,6 +24,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "cutover": ("crossload.cli.running", "Mirror, canary, drill, ramp, freeze, switch."),
     "rollback": ("crossload.cli.running", "Bring traffic and data back to the source."),
     "commit": ("crossload.cli.running", "End the right to roll back (asks first)."),
+    "move": ("crossload.cli.moving", "Copy one bucket, folder or object to another place; resume, verify, undo."),
+    "proof": ("crossload.cli.proof", "Show, check and hand out the signed manifest of a copy."),
     "report": ("crossload.cli.looking", "Write one self-contained HTML report."),
     "lab": ("crossload.cli.lab", "Two clouds on this machine: up, status, down, logs, seed, ..."),
     "demo": ("crossload.cli.demo", "Carry the sample workload from lab cloud A to B and show proof."),

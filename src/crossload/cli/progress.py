@@ -130,3 +130,26 @@ class BarProgress:
 
     def say(self, text: str) -> None:
         self._bars.console.print(f"  {text}", markup=False, highlight=False)
+
+
+class StatusLine:
+    """One line on stderr that is written over on a terminal, and said anew elsewhere."""
+
+    def __init__(self, *, live: bool) -> None:
+        self.live = live
+        self._width = 0
+
+    def show(self, text: str) -> None:
+        if not self.live:
+            click.echo(f"  {text}", err=True)
+            return
+        click.echo(f"\r  {text:<{self._width}}", err=True, nl=False)
+        self._width = len(text)
+
+    def clear(self) -> None:
+        if self.live and self._width:
+            click.echo(f"\r{'':<{self._width + 2}}\r", err=True, nl=False)
+
+
+def status_line() -> StatusLine:
+    return StatusLine(live=sys.stderr.isatty())

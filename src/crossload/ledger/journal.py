@@ -141,6 +141,14 @@ class Journal:
             rows = self._reader.execute("select state, count(*), sum(size_bytes) from object group by state").fetchall()
         return {row[0]: (row[1], row[2] or 0) for row in rows}
 
+    def trust(self) -> dict[str, int]:
+        """trust -> how many objects have arrived with it."""
+        with self._mutex, broken(self.path):
+            rows = self._reader.execute(
+                "select trust, count(*) from object where state='done' group by trust"
+            ).fetchall()
+        return dict.fromkeys(("found", "reread", "stored", "sent"), 0) | dict(rows)
+
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure

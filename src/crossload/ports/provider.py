@@ -75,6 +75,7 @@ class Provider:
     ports: Mapping[str, str]
     settings: Mapping[str, Mapping[str, str]]
     extra: str = ""  # the pip extra that brings its SDK
+    schemes: tuple[str, ...] = ()  # of addresses: SCHEME://BUCKET/KEY
 
     def readers(self, setting: str) -> tuple[str, ...]:
         """The ports that read a setting, in the order in which they are offered; none when it is unknown."""

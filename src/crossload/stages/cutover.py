@@ -147,11 +147,8 @@ def _gateway(world: World) -> ManagedGateway:
 
 def _freeze(step: Step, world: World) -> Outcome:
     where, bucket = step.params, step.params["bucket"]
-    rules = world.migration.file.data
     home = world.outcome(step.id) is not None  # frozen before, and not rolled back: users write at the target
-    options = CopyOptions(
-        rules.part_size_mib * 2**20, rules.workers, allow_mass_delete=rules.allow_mass_delete, target_is_home=home
-    )
+    options = CopyOptions.of(world.migration.file.data, target_is_home=home, users_wait=True)
     with copy_journal(world.workspace, step.asset) as journal:
         report = freeze(
             world.store(where["source"], "freeze"), world.store(where["source"]), world.store(where["target"]), bucket,

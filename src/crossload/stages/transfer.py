@@ -15,7 +15,7 @@ from crossload.engines.mover.vectors import as_recorded, digest_index, move_inde
 from crossload.estate.asset import Asset, Kind
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.evidence import Outcome
-from crossload.estate.migration import DataRules, Migration
+from crossload.estate.migration import Migration
 from crossload.estate.whole import write_whole
 from crossload.ledger.journal import copy_folder, copy_journal
 from crossload.ports.errors import NotFound, PreconditionFailed
@@ -125,17 +125,6 @@ def undo(step: Step, world: World) -> Outcome:
     return Outcome.done(words, removed=report.removed, kept=report.kept)
 
 
-def options(rules: DataRules, *, target_is_home: bool) -> CopyOptions:
-    rate = rules.bandwidth_mib_per_second
-    return CopyOptions(
-        part_size_bytes=rules.part_size_mib * 2**20,
-        workers=rules.workers,
-        bandwidth_bytes_per_second=rate * 2**20 if rate else None,
-        allow_mass_delete=rules.allow_mass_delete,
-        target_is_home=target_is_home,
-    )
-
-
 def target_is_home(step: Step, world: World) -> bool:
     """Since the cutover, and until its rollback, users write at the target: what differs there is their work."""
     ends = [f"cutover/freeze/{step.asset}"]
@@ -168,7 +157,7 @@ def _perform_objects(step: Step, world: World) -> Outcome:
             journal.barrier()
         created = journal.counter(_BUCKET_CREATED) > 0
         report = move_bucket(
-            source, bucket, target, bucket, journal, options(world.migration.file.data, target_is_home=home),
+            source, bucket, target, bucket, journal, CopyOptions.of(world.migration.file.data, target_is_home=home),
             watcher(world, step.asset), prefix,
         )  # fmt: skip
         world.progress.finish(step.asset)

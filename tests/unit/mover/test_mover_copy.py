@@ -12,9 +12,9 @@ import pytest
 from memory_store import FEATURES, Call, MemoryStore
 
 from crossload.engines.mover.bucket import PassReport, move_bucket, older_versions
+from crossload.engines.mover.calendar import Calendar
 from crossload.engines.mover.options import CopyOptions, Watcher
 from crossload.engines.mover.proof import prove
-from crossload.engines.mover.workers import Throttle
 from crossload.ledger.journal import Journal
 from crossload.ports.errors import AccessDenied, DigestMismatch, Refused, Unavailable
 from crossload.ports.store import ObjectInfo, ObjectMeta
@@ -365,21 +365,9 @@ def test_bandwidth_is_held(source: MemoryStore, target: MemoryStore, open_journa
         source.put("docs", f"{number}", b"x" * 1000)
     began = time.monotonic()
     move(
-        source, target, open_journal(), CopyOptions(part_size_bytes=4000, workers=4, bandwidth_bytes_per_second=20_000)
+        source, target, open_journal(), CopyOptions(part_size_bytes=4000, workers=4, calendar=Calendar(default=20_000))
     )
     assert 0.3 < time.monotonic() - began < 3.0  # 8,000 bytes at 20,000 a second take 0.4 s
-
-
-def test_throttle_shares_one_budget_between_threads() -> None:
-    throttle = Throttle(10_000)
-    began = time.monotonic()
-    threads = [threading.Thread(target=throttle.take, args=(1000,)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert time.monotonic() - began >= 0.39
-    Throttle(None).take(10**15)  # no ceiling, no wait
 
 
 def test_the_watcher_hears_every_byte_and_object(

@@ -12,6 +12,7 @@ from crossload.engines.mover.buffers import BufferPool
 from crossload.engines.mover.copying import Copier, SourceChanged, Upload
 from crossload.engines.mover.options import CopyOptions, Watcher
 from crossload.engines.mover.parts import PartedCopy, PartJob
+from crossload.engines.mover.throttle import Throttle
 from crossload.ledger.comparison import Comparison, Todo
 from crossload.ledger.journal import Entry, Journal
 from crossload.ports.errors import CrossloadError, NotFound
@@ -35,23 +36,8 @@ class Counts(Protocol):
     failures: list[str]
 
 
-class Throttle:
-    """A byte budget shared by all workers; takes what it can and sleeps for the rest."""
-
-    def __init__(self, bytes_per_second: float | None) -> None:
-        self._rate = bytes_per_second
-        self._mutex = threading.Lock()
-        self._free_at = time.monotonic()
-
-    def take(self, size_bytes: int) -> None:
-        if not self._rate:
-            return
-        with self._mutex:
-            now = time.monotonic()
-            self._free_at = max(self._free_at, now) + size_bytes / self._rate
-            wait = self._free_at - now
-        if wait > 0:
-            time.sleep(wait)
+class _Stopped(Exception):
+    """A worker that waited for its turn on the link was told to end."""
 
 
 class _Carry:
@@ -146,7 +132,7 @@ class Workers:
         self._journal, self._options, self._watcher, self._report = journal, options, watcher, report
         self._mutex = threading.Lock()
         self._fatal: BaseException | None = None
-        self._throttle = Throttle(options.bandwidth_bytes_per_second)
+        self._throttle = Throttle(options.calendar)
         self._copier = Copier(
             source, source_bucket, target, target_bucket, journal, options.part_size_bytes,
             BufferPool(options.buffer_bytes_max),
@@ -166,7 +152,7 @@ class Workers:
                 while thread.is_alive():
                     thread.join(0.2)  # short waits, so that Ctrl-C is heard
         except KeyboardInterrupt:
-            feed.stop()
+            self._end(feed)
             until = time.monotonic() + _LEAVE_SECONDS_MAX  # for all of them: one may be waiting for a store
             for thread in threads:
                 thread.join(max(0.0, until - time.monotonic()))
@@ -177,7 +163,8 @@ class Workers:
             raise self._fatal
 
     def sent(self, size_bytes: int) -> None:
-        self._throttle.take(size_bytes)
+        if not self._throttle.take(size_bytes):
+            raise _Stopped
         with self._mutex:
             self._report.sent_bytes += size_bytes
         self._watcher.moved(0, size_bytes)
@@ -194,7 +181,11 @@ class Workers:
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread, never swallowed
             with self._mutex:
                 self._fatal = self._fatal or error
-            feed.stop()
+            self._end(feed)
+
+    def _end(self, feed: _Feed) -> None:
+        self._throttle.stop.set()
+        feed.stop()
 
     def _begin(self, feed: _Feed, carry: _Carry) -> None:
         """Carry one object, or open it for all workers to carry its parts; again when it changed meanwhile."""

@@ -14,6 +14,7 @@ PROVIDER = Provider(
     name="aws",
     title="Amazon Web Services",
     extra="aws",
+    schemes=("s3",),
     ports={
         "store": f"{_ROOM}.store:open_store",
         "identity": f"{_ROOM}.identity:open_identity",

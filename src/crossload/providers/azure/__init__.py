@@ -13,6 +13,7 @@ PROVIDER = Provider(
     name="azure",
     title="Microsoft Azure",
     extra="azure",
+    schemes=("az",),
     ports={
         "store": f"{_ROOM}.store:open_store",
         "identity": f"{_ROOM}.identity:open_identity",

@@ -18,6 +18,7 @@ PROVIDER = Provider(
     name="gcp",
     title="Google Cloud",
     extra="gcp",
+    schemes=("gs",),
     ports={
         "store": f"{_ROOM}.store:open_store",
         "identity": f"{_ROOM}.identity:open_identity",

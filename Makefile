@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 
-.PHONY: install demo test test-slow check lab lab-node lock clean
+.PHONY: install demo test test-slow check bench lab lab-node lock clean
 
 install: $(VENV)/.installed
 
@@ -45,3 +45,7 @@ lock: install
 
 clean:
 	rm -rf $(VENV) .crossload .ruff_cache .pytest_cache src/crossload/lab/node/node_modules
+
+# make bench NAME=mover: the figures in docs/benchmarks.md, each beside a peer that gets an environment of its own.
+bench: install
+	@$(BIN)/python benchmarks/$(NAME).py $(ARGS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,18 +20,19 @@ from crossload.estate.reading import Connection, bare_secrets, connections_of, n
 from crossload.estate.secret import read_env_file
 from crossload.ledger.ledger import Ledger
 from crossload.ports.account import DENIED, Account, Discovery, index_assets
-from crossload.ports.errors import CrossloadError, Invalid, NotFound, Unsupported
+from crossload.ports.errors import CrossloadError, Invalid, Unsupported
+from crossload.ports.metered import metered
 from crossload.ports.provider import BESIDE, IDENTITIES, Provider, Settings
 from crossload.ports.retrying import RetryingStore, RetryPolicy
-from crossload.ports.rooted import RootedStore
 from crossload.ports.world import Progress, World
 from crossload.steps.step import Stage, Step
 
 if TYPE_CHECKING:  # named in annotations only: a run loads the ports that it opens
     from crossload.conformance.trial import Trial
-    from crossload.engines.mover.move import End
+    from crossload.engines.mover.ends import End
     from crossload.ports.agents import Agents
     from crossload.ports.code import Code
+    from crossload.ports.fleet import Act, Fleet
     from crossload.ports.identity import Identity
     from crossload.ports.infra import Infra
     from crossload.ports.models import Models
@@ -37,7 +40,7 @@ if TYPE_CHECKING:  # named in annotations only: a run loads the ports that it op
     from crossload.ports.probe import Probe
     from crossload.ports.store import Store
     from crossload.ports.vectors import Vectors
-    from crossload.providers.relay.agent import Agent, AgentOptions
+    from crossload.providers.relay.agent import Agent
 
 # The ten steps of the guide, in its order.
 STAGES = (
@@ -57,6 +60,7 @@ PROVIDERS: Mapping[str, str] = {
     "qdrant": "crossload.providers.qdrant",
     "registry": "crossload.providers.registry",
     "relay": "crossload.providers.relay",
+    "temporal": "crossload.providers.temporal",
 }
 
 
@@ -236,12 +240,15 @@ def trial(
     return Trial(place.id, {port: openers[port] for port in offered}, bucket, frozenset(named), only)
 
 
-def relay_agent(migration: Migration, place: str, options: AgentOptions, say: Callable[[str], None]) -> Agent:
-    """The agent in front of one place's store, listening and not serving yet (docs/relay.md). Raises Invalid and
-    Refused for options that are open to strangers, Unavailable when the address is taken."""
+def relay_agent(
+    migration: Migration, place: str, say: Callable[[str], None], *, body_bytes_max: int, **options: Any
+) -> Agent:
+    """The agent in front of one place's store, listening and not serving yet (docs/relay.md). `options` are those of
+    AgentOptions. Raises Invalid and Refused for options open to strangers, Unavailable when the address is taken."""
     from crossload.engines.mover.chunks.content import Content, Write
     from crossload.engines.mover.chunks.patch import apply_patch
-    from crossload.providers.relay.agent import Agent
+    from crossload.providers.relay.agent import Agent, AgentOptions
+    from crossload.providers.relay.answering import Limits
     from crossload.providers.relay.patching import Read
 
     def apply(base: tuple[Read, int], patch: tuple[Read, int], out: Write, **known: Any) -> str:
@@ -251,54 +258,48 @@ def relay_agent(migration: Migration, place: str, options: AgentOptions, say: Ca
     if found is None:
         raise Invalid(f"no place is called {place}", hint=f"places: {', '.join(migration.places)}")
     raw: Store = _opened(found, "store", environment_of(migration))
-    return Agent(RetryingStore(raw, RetryPolicy(give_up_seconds=30.0), say), options, apply, say)
+    # Not for long: the other end waits and tries again too.
+    store = RetryingStore(raw, RetryPolicy(give_up_seconds=30.0), say)
+    return Agent(store, AgentOptions(limits=Limits(body_bytes_max=body_bytes_max), **options), apply, say)
 
 
 def end_of_move(
-    address: str, settings: Mapping[str, str], region: str, file: Path | None, say: Callable[[str], None]
-) -> End:
+    address: str, settings: Mapping[str, str], region: str, file: Path | None, say: Callable[[str], None],
+    *, single: str = "", identity: str = "",
+) -> End:  # fmt: skip
     """One end of a move: SCHEME://BUCKET/PREFIX, a folder or file of this machine, or PLACE:BUCKET/PREFIX of a
-    migration file. Raises Invalid for an address that says nothing of these."""
-    from crossload.engines.mover.move import End
+    migration file. `single` is the name of the one object that is to arrive there. Raises Invalid for an address that
+    says nothing of these."""
+    from crossload.engines.mover.ends import End, Meter
 
-    place, values, bucket, key = _located(address, settings, region, file)
-    store = RetryingStore(_opened(place, "store", values), RetryPolicy(), say)
-    at, only = key, ""
-    if key and not key.endswith("/"):
-        try:
-            store.head(bucket, key)
-            at, _, only = key.rpartition("/")
-            at += "/" if at else ""
-        except NotFound:  # no object of that name: a folder whose slash was left out
-            at = f"{key}/"
-    return End(RootedStore(store, bucket, at, only), bucket, address)
+    place, values, bucket, key = _located(address, settings, region, file, single)
+    meter, service = Meter(), place.service("store")
+    try:
+        raw: Store = _opened(place, "store", values, identity=identity)
+    except Invalid as error:
+        known = ", ".join(sorted(provider(service.provider).settings["store"]))
+        hint = error.hint if file is not None else f"--source-set or --target-set NAME=VALUE; there are: {known}"
+        raise Invalid(str(error), hint=hint) from error
+    store = metered(raw, meter.count)  # under the retries: what is read again has left again
+    reach = (service.provider, *sorted(f"{name}={value}" for name, value in service.connection.items()))
+    return End(RetryingStore(store, RetryPolicy(), say), bucket, key, address, reach, meter)
 
 
 def _located(
-    address: str, settings: Mapping[str, str], region: str, file: Path | None
+    address: str, settings: Mapping[str, str], region: str, file: Path | None, single: str
 ) -> tuple[Place, Mapping[str, str], str, str]:
     """(place, what its references see, bucket, key)."""
     scheme, slashes, rest = address.partition("://")
     if not slashes:
         name, colon, rest = address.partition(":")
         if colon and "/" not in name:
-            migration, problems = read_file(file) if file is not None else (None, [])
-            if migration is None:
-                why = str(errors_in(problems)[0]) if problems else "name the migration file that has it: -f FILE"
-                raise Invalid(f"{address}: {name} is a place of a migration file", hint=why)
-            if name not in migration.places:
-                raise Invalid(f"no place is called {name}", hint=f"places: {', '.join(migration.places)}")
-            bucket, _, key = rest.partition("/")
-            return migration.places[name], environment_of(migration), bucket, key
+            return _place_named(address, name, rest, settings, region, file)
         scheme, rest = "file", address
     known = {one: name for name in PROVIDERS for one in provider(name).schemes}
     if scheme == "file":
-        path = Path(rest).expanduser().absolute()
-        name, bucket, key = "local", path.name, ""
-        if path.is_file():
-            bucket, key = path.parent.name, path.name
-            path = path.parent
-        settings = {"root": str(path.parent), **settings}
+        name, folder, key = "local", *_on_disk(address, rest, single)
+        bucket = folder.name
+        settings = {**settings, "root": str(folder.parent)}
     elif scheme in known:
         name = known[scheme]
         bucket, _, key = rest.partition("/")
@@ -314,11 +315,88 @@ def _located(
     return section.place(), environment(None, ""), bucket, key
 
 
+def _place_named(
+    address: str, name: str, rest: str, settings: Mapping[str, str], region: str, file: Path | None
+) -> tuple[Place, Mapping[str, str], str, str]:
+    if file is None:
+        hint = f"name that file with -f; a folder of this name is ./{address}"
+        raise Invalid(f"{address}: {name} would be a place of a migration file", hint=hint)
+    migration, problems = read_file(file)
+    if migration is None:
+        raise Invalid(f"{file} has errors: {errors_in(problems)[0]}", hint="`crossload validate` shows all of them")
+    if name not in migration.places:
+        raise Invalid(f"no place of {file} is called {name}", hint=f"places: {', '.join(migration.places)}")
+    if settings or region:
+        raise Invalid(f"place {name} has its settings in {file}", hint="leave out settings and region of this end")
+    bucket, _, key = rest.partition("/")
+    if not bucket:
+        raise Invalid(f"{address} names no bucket", hint=f"{name}:BUCKET/PREFIX")
+    return migration.places[name], environment_of(migration), bucket, key
+
+
+def _on_disk(address: str, text: str, single: str) -> tuple[Path, str]:
+    """(folder, key in it) of a path. Links are followed once and for all: two names of one folder are one place."""
+    path = Path(text).expanduser().resolve()
+    at_file = path.is_file()
+    if at_file and (single not in ("", path.name) or text.endswith("/")):
+        raise Invalid(f"{address} is a file, and no folder", hint=f"what arrives keeps its name: {single}".rstrip(": "))
+    if at_file or (path.name == single and not text.endswith("/") and not path.is_dir()):
+        return path.parent, path.name
+    return path, ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAt:
+    """Opens one place's store in whatever process calls it: references are resolved there, and no value travels.
+    `variables` is the environment file."""
+
+    place: Place
+    variables: Path | None = None
+
+    def __call__(self, say: Callable[[str], None]) -> Store:
+        values = environment(self.variables, "correct `environment:` in the migration file")
+        return RetryingStore(_opened(self.place, "store", values), RetryPolicy(), say)
+
+
+def store_at(migration: Migration, place: str) -> StoreAt:
+    """Raises Invalid for an unknown place."""
+    named = migration.file.environment
+    return StoreAt(_place_of(migration, place), migration.folder / named if named else None)
+
+
+def open_fleet(migration: Migration, place: str) -> Fleet:
+    """The fleet of a place: its own provider's, or that of its service `fleet`."""
+    return _opened(_place_of(migration, place), "fleet", environment_of(migration))
+
+
+def serve_fleet(
+    migration: Migration, place: str, *, at_once: int, stop: threading.Event, act: Act | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> None:  # fmt: skip
+    """Carry shards for the fleet of a place until `stop` is set (docs/fleet.md). Only places of this migration file are
+    opened, as whoever this machine is signed in as."""
+    from crossload.engines.mover import fleets
+    from crossload.engines.mover.options import CopyOptions, Watcher
+
+    options = CopyOptions.of(migration.file.data)
+    fleets.serve_fleet(
+        open_fleet(migration, place), lambda name: store_at(migration, name)(say), options, act,
+        at_once=at_once, stop=stop, watcher=Watcher(say=say),
+    )  # fmt: skip
+
+
 def environment_of(migration: Migration) -> dict[str, str]:
     """What `env:` references of a migration file see."""
     named = migration.file.environment
     hint = "is the lab up? (`crossload lab up`); or correct `environment:` in the migration file"
     return environment(migration.folder / named if named else None, hint)
+
+
+def _place_of(migration: Migration, place: str) -> Place:
+    found = migration.places.get(place)
+    if found is None:
+        raise Invalid(f"no place is called {place}", hint=f"places: {', '.join(migration.places)}")
+    return found
 
 
 def _opened(
@@ -377,12 +455,6 @@ class CloudWorld:
         state = self._ledger.state(step)
         return state.data if state is not None and state.data else None
 
-    def _place(self, place: str) -> Place:
-        found = self.migration.places.get(place)
-        if found is None:
-            raise Invalid(f"no place is called {place}", hint=f"places: {', '.join(self.migration.places)}")
-        return found
-
     def _of(self, place: str, port: str, wanted: str) -> Any:
         """`wanted` of the provider that answers `port` there: a database has roles and rights of its own."""
         return self._port(place, wanted, answering=port)
@@ -391,6 +463,6 @@ class CloudWorld:
         key = (place, wanted, identity, answering)
         if key not in self._open:
             self._open[key] = _opened(
-                self._place(place), wanted, self._environment, identity=identity, answering=answering
+                _place_of(self.migration, place), wanted, self._environment, identity=identity, answering=answering
             )
         return self._open[key]

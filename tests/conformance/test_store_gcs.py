@@ -24,12 +24,19 @@ from crossload.providers.gcp.store import GcsStore, open_store
 from crossload.providers.gcp.uploads import PREFIX
 from crossload.providers.keepalive import Answer, close_idle
 
+_CLASSES = {
+    f"class_{word}_in_parts": "the storage class of a composed object is forgotten"
+    for word in ("infrequent", "cold", "archive")
+}
 # What the lab's front does not mend.
 KNOWN_FRONT = {
+    **_CLASSES,
     "folder_and_file_of_one_name": "500 where a disk cannot hold both, instead of a refusal",
 }
 # What fake-gcs-server 1.54 does that Cloud Storage does not.
 KNOWN_DIRECT = {
+    **_CLASSES,
+    "one_version_is_deleted": "a version that is deleted by its name is still listed",
     "if_match_delete_needs_the_current_etag": "a condition on delete is ignored",
     "complete_if_absent_is_refused_on_a_taken_key": "a condition on compose is ignored",
     "complete_if_match_needs_the_current_etag": "a condition on compose is ignored",

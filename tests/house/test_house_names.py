@@ -17,8 +17,8 @@ ALIASES = {
     "vertex",
 }  # fmt: skip
 # Names of the table that are ordinary words: `local` is said of anything on this machine, and `registry` is a port's
-# own name and that of many things that keep entries.
-ORDINARY = {"local", "registry"}
+# own name and that of many things that keep entries. The gateway relays requests, and a relay may be spoken of.
+ORDINARY = {"local", "registry", "relay"}
 MAY_KNOW = ("providers/", "lab/", "conformance/", "engines/gateway/wire/", "wiring.py", "cli/demo.py")
 # (file, enclosing function or class) -> why a provider's name stands there.
 ALLOWED = {
@@ -26,7 +26,7 @@ ALLOWED = {
         "estate/migration.py",
         "PlaceSection",
     ): "the published schema names examples of providers to people who write the file",
-    ("api.py", "doctor"): "names the packages of the extras, which are what a person has to install",
+    ("api/project.py", "doctor"): "names the packages of the extras, which are what a person has to install",
 }
 JUNK = {"util", "utils", "common", "helper", "helpers", "manager", "managers", "misc", "core", "base", "stuff", "lib"}
 

@@ -30,10 +30,11 @@ from crossload.api.project import (
     support_matrix,
     verify_provider,
 )
+from crossload.api.relay import AgentSettings, open_agent
 
 __all__ = [
-    "BadFile", "CrossloadError", "Diagnostic", "Evidence", "Inventory", "Move", "MoveOptions", "Plan", "Project",
-    "Quiet", "RunReport", "StepResult", "StepStatus", "check_file", "check_inclusion", "doctor", "draft_file", "json_schema",
-    "lab_main", "lab_places", "open_move", "open_project", "open_proof", "play_demo", "schema_text", "stage_names",
-    "support_matrix", "verify_provider",
+    "AgentSettings", "BadFile", "CrossloadError", "Diagnostic", "Evidence", "Inventory", "Move", "MoveOptions",
+    "Plan", "Project", "Quiet", "RunReport", "StepResult", "StepStatus", "check_file", "check_inclusion", "doctor",
+    "draft_file", "json_schema", "lab_main", "lab_places", "open_agent", "open_move", "open_project", "open_proof",
+    "play_demo", "schema_text", "stage_names", "support_matrix", "verify_provider",
 ]  # fmt: skip

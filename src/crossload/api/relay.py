@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from crossload import wiring
 from crossload.api.project import BadFile
 from crossload.estate.secret import ReferenceUnresolved, is_reference, resolve
 from crossload.ports.errors import Invalid, Refused
 
-if TYPE_CHECKING:
-    from crossload.providers.relay.agent import Agent
+
+class _Served(Protocol):
+    """An agent that listens: `serve` answers in the calling thread until somebody calls `stop`."""
+
+    @property
+    def url(self) -> str: ...
+    def serve(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +36,12 @@ class AgentSettings:
     body_bytes_max: int = 256 * 2**20
 
 
-def open_agent(file: Path, place: str, settings: AgentSettings, say: Callable[[str], None] = lambda _: None) -> Any:
+def open_agent(file: Path, place: str, settings: AgentSettings, say: Callable[[str], None] = lambda _: None) -> _Served:
     """An agent in front of `place` of a migration file. It listens already: `url` says where; `serve()` answers until
     `stop()`.
 
     Raises BadFile, Invalid for settings that make no sense, Refused for those that would be open to strangers,
     Unavailable when the address is taken."""
-    from crossload.providers.relay.agent import AgentOptions
-    from crossload.providers.relay.answering import Limits
-
     migration, diagnostics = wiring.read_file(file)
     if migration is None:
         raise BadFile(diagnostics)
@@ -54,10 +57,9 @@ def open_agent(file: Path, place: str, settings: AgentSettings, say: Callable[[s
         token = resolve(settings.token_reference, wiring.environment_of(migration))
     except ReferenceUnresolved as error:
         raise Invalid(str(error), hint="set the variable or write the file, then start again") from error
-    options = AgentOptions(
-        token, tuple(settings.buckets), host.strip("[]") or "127.0.0.1", int(port), read_only=settings.read_only,
-        certificate=settings.certificate, certificate_key=settings.certificate_key,
-        limits=Limits(body_bytes_max=settings.body_bytes_max), memory_bytes_max=max(2 * settings.body_bytes_max, 2**29),
+    return wiring.relay_agent(
+        migration, place, say, token=token, buckets=tuple(settings.buckets), host=host.strip("[]") or "127.0.0.1",
+        port=int(port), read_only=settings.read_only, certificate=settings.certificate,
+        certificate_key=settings.certificate_key, body_bytes_max=settings.body_bytes_max,
+        memory_bytes_max=max(2 * settings.body_bytes_max, 2**29),
     )  # fmt: skip
-    agent: Agent = wiring.relay_agent(migration, place, options, say)
-    return agent

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "commit": ("crossload.cli.running", "End the right to roll back (asks first)."),
     "move": ("crossload.cli.moving", "Copy one bucket, folder or object to another place; resume, verify, undo."),
     "proof": ("crossload.cli.proof", "Show, check and hand out the signed manifest of a copy."),
+    "agent": ("crossload.cli.agent", "Serve a place's store to a relay at the other end of a thin link."),
     "report": ("crossload.cli.looking", "Write one self-contained HTML report."),
     "lab": ("crossload.cli.lab", "Two clouds on this machine: up, status, down, logs, seed, ..."),
     "demo": ("crossload.cli.demo", "Carry the sample workload from lab cloud A to B and show proof."),

@@ -10,6 +10,7 @@ from crossload.conformance import (
     store_keys,
     store_objects,
     store_parts,
+    store_versions,
 )
 from crossload.conformance.case import Case, Verdict, judge, run_all
 from crossload.conformance.store_bench import STORE, StoreBench
@@ -17,5 +18,5 @@ from crossload.conformance.store_bench import STORE, StoreBench
 __all__ = ["CASES", "Case", "StoreBench", "Verdict", "judge", "run_all"]
 
 # The modules above register their cases as they are imported.
-_PARTS = (store_objects, store_keys, store_conditions, store_parts, store_doors)
+_PARTS = (store_objects, store_keys, store_conditions, store_parts, store_doors, store_versions)
 CASES: tuple[Case[StoreBench], ...] = tuple(STORE.cases)

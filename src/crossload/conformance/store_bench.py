@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from crossload.conformance.case import Collection
 from crossload.ports.errors import CrossloadError
-from crossload.ports.store import ObjectInfo, ObjectMeta, Store
+from crossload.ports.store import ObjectInfo, ObjectMeta, Store, versioned
 
 PLAIN = ObjectMeta(content_type="application/octet-stream")
 
@@ -56,17 +56,26 @@ class StoreBench:
         return bucket
 
     def close(self) -> None:
-        """Remove what the cases left. Old versions of objects can keep a bucket alive: then it stays."""
+        """Remove what the cases left. Old versions that cannot be removed keep a bucket alive: then it stays."""
         store = self.open()
         for bucket in self._made:
             with contextlib.suppress(CrossloadError):
                 store.thaw(bucket, "")
-            with contextlib.suppress(CrossloadError):
-                for info in list(store.list(bucket)):
-                    store.delete(bucket, info.key)
-                store.remove_bucket(bucket)
+            self.drop(store, bucket)
         self._made.clear()
         self._shared.clear()
+
+    def drop(self, store: Store, bucket: str) -> None:
+        """Remove a bucket of a case with all that lies in it: some servers have room for few of them."""
+        with contextlib.suppress(CrossloadError):
+            for info in list(store.list(bucket)):
+                store.delete(bucket, info.key)
+        with contextlib.suppress(CrossloadError):
+            single = versioned(store)
+            for info in list(single.versions(bucket)):
+                single.delete_version(bucket, info.key, info.version)
+        with contextlib.suppress(CrossloadError):
+            store.remove_bucket(bucket)
 
 
 STORE = Collection[StoreBench]()

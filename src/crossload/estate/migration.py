@@ -56,7 +56,7 @@ class ServiceSection(Section):
     connection: dict[str, str] = Field(default_factory=dict, description="Settings; values may be env: or file:.")
 
 
-PORTS = Literal["store", "vectors", "models", "identity", "account", "policy", "probe"]
+PORTS = Literal["store", "vectors", "models", "identity", "account", "policy", "probe", "fleet"]
 
 
 class PlaceSection(Section):
@@ -197,7 +197,13 @@ class DataRules(Section):
     egress_waivers: list[EgressWaiver] = Field(default=[], description="Approved waivers of the fees for bytes out.")
     reread_sample: float = Field(default=0.01, ge=0, le=1, description="Share of objects read back and hashed.")
     allow_mass_delete: bool = Field(default=False, description="Let a delta delete more than 1 % of the keys.")
+    versions: Literal["latest", "all"] = Field(
+        default="latest", description="`all` carries older versions and delete markers too, where both sides keep them."
+    )
     manifest: Literal["sha256"] = "sha256"
+    signing_key: str = Field(
+        default="", description="ed25519 key that signs the manifests: env:NAME or file:PATH; else one is made."
+    )
 
     @model_validator(mode="after")
     def _moves_at_some_time(self) -> Self:

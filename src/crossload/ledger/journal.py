@@ -4,10 +4,8 @@ State of an object: pending -> sending -> done, or gone (removed at the source a
 
 from __future__ import annotations
 
-import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -26,9 +24,8 @@ create table if not exists object(
 create index if not exists object_state on object(state);
 create table if not exists counter(name text primary key, value integer not null) without rowid;
 """
-_GROUP_SECONDS = 0.02
-_GROUP_ROWS = 500
-_QUEUE_MAX = 10_000
+_GROUP_SECONDS = 0.05
+_ROWS_MAX = 10_000
 _PAGE = 1000
 
 
@@ -73,7 +70,13 @@ class Journal:
         self._mutex = threading.Lock()
         with broken(path):
             self._reader.executescript(_SCHEMA)
-        self._queue: queue.SimpleQueue[Entry | tuple[str, int] | threading.Event | None] = queue.SimpleQueue()
+        self._mail = threading.Lock()
+        self._rows: list[Entry] = []
+        self._counts: list[tuple[str, int]] = []
+        self._waiting: list[threading.Event] = []
+        self._closing = False
+        self._some = threading.Event()  # there is something to write
+        self._hurry = threading.Event()  # somebody waits for it
         self._failure: LedgerBroken | None = None
         self._thread = threading.Thread(target=self._write, name=f"journal {path.name}", daemon=True)
         self._thread.start()
@@ -82,24 +85,36 @@ class Journal:
         """Queue a new state of one object. Raises LedgerBroken if an earlier write failed."""
         if self._failure is not None:
             raise self._failure
-        self._queue.put(entry)
-        if self._queue.qsize() > _QUEUE_MAX:
+        with self._mail:
+            self._rows.append(entry)
+            waiting = len(self._rows)
+        if waiting == 1:
+            self._some.set()  # once a group: waking a thread for every object costs more than writing it
+        elif waiting > _ROWS_MAX:
             self.barrier()
 
     def count(self, name: str, amount: int) -> None:
         """Add to a named counter that survives us."""
         self._check()
-        self._queue.put((name, amount))
+        with self._mail:
+            self._counts.append((name, amount))
+        self._some.set()
 
     def barrier(self) -> None:
         done = threading.Event()
-        self._queue.put(done)
+        with self._mail:
+            self._waiting.append(done)
+        self._hurry.set()
+        self._some.set()
         while not done.wait(0.5):
             self._check()
         self._check()
 
     def close(self) -> None:
-        self._queue.put(None)
+        with self._mail:
+            self._closing = True
+            self._hurry.set()
+            self._some.set()
         self._thread.join(timeout=30)
         self._reader.close()
 
@@ -163,10 +178,18 @@ class Journal:
             self._failure = error
         ended = False
         while not ended:
-            batch, waiting, ended = self._gather()
+            self._some.wait()
+            self._hurry.wait(_GROUP_SECONDS)
+            with self._mail:
+                ended = self._closing
+                self._some.clear()
+                self._hurry.clear()
+                rows, self._rows = self._rows, []
+                counts, self._counts = self._counts, []
+                waiting, self._waiting = self._waiting, []
             try:
                 if writer is not None:
-                    self._commit(writer, batch)
+                    self._commit(writer, rows, counts)
             except LedgerBroken as error:
                 self._failure = error
             except Exception as error:  # noqa: BLE001 - raised again in the threads that write
@@ -176,36 +199,16 @@ class Journal:
         if writer is not None:
             writer.close()
 
-    def _gather(self) -> tuple[list[Entry | tuple[str, int]], list[threading.Event], bool]:
-        batch: list[Entry | tuple[str, int]] = []
-        waiting: list[threading.Event] = []
-        until: float | None = None
-        while len(batch) < _GROUP_ROWS:
-            try:
-                item = self._queue.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                return batch, waiting, False
-            if item is None:
-                return batch, waiting, True
-            if isinstance(item, threading.Event):
-                waiting.append(item)
-                return batch, waiting, False
-            batch.append(item)
-            until = until or time.monotonic() + _GROUP_SECONDS
-        return batch, waiting, False
-
-    def _commit(self, writer: sqlite3.Connection, batch: list[Entry | tuple[str, int]]) -> None:
-        if not batch or self._failure is not None:
+    def _commit(self, writer: sqlite3.Connection, rows: list[Entry], counts: list[tuple[str, int]]) -> None:
+        if not (rows or counts) or self._failure is not None:
             return
+        # Of an object that came twice only its last state is written: that is what a reader would have seen.
+        last = {entry.key: entry for entry in rows}
         with transaction(writer, self.path):
-            for item in batch:
-                if isinstance(item, Entry):
-                    writer.execute(_INSERT, _VALUES(item))
-                else:
-                    writer.execute(
-                        "insert into counter values(?,?) on conflict(name) do update set value=value+excluded.value",
-                        item,
-                    )
+            writer.executemany(_INSERT, map(_VALUES, last.values()))
+            writer.executemany(
+                "insert into counter values(?,?) on conflict(name) do update set value=value+excluded.value", counts
+            )
 
 
 def copy_folder(workspace: Path, asset: str) -> Path:

@@ -22,13 +22,26 @@ class _MeteredStore:
         self._count = count
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        found = getattr(self._inner, name)
+        if name != "read_version_into":  # not every store has it, so it is counted where it is found
+            return found
+
+        def counted(bucket: str, key: str, version: str, start: int, buffer: memoryview) -> int:
+            self._count(len(buffer))
+            return found(bucket, key, version, start, buffer)
+
+        return counted
 
     def read(self, bucket: str, key: str, start: int = 0, length: int | None = None, if_match: str = "") -> bytes:
-        if length is None:
-            length = max(0, self._inner.head(bucket, key)[0].size_bytes - start)
-        self._count(length)
-        return self._inner.read(bucket, key, start, length, if_match)
+        if length is not None:
+            self._count(length)
+            return self._inner.read(bucket, key, start, length, if_match)
+        expected = max(0, self._inner.head(bucket, key)[0].size_bytes - start)
+        self._count(expected)
+        data = self._inner.read(bucket, key, start, None, if_match)
+        if len(data) > expected:  # it was replaced by a longer one in between
+            self._count(len(data) - expected)
+        return data
 
     def read_into(self, bucket: str, key: str, start: int, buffer: memoryview, if_match: str = "") -> int:
         self._count(len(buffer))

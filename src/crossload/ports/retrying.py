@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from crossload.ports.errors import CrossloadError, Throttled
-from crossload.ports.store import BucketInfo, Bytes, ObjectInfo, ObjectMeta, Part, Store
+from crossload.ports.store import BucketInfo, Bytes, ObjectInfo, ObjectMeta, Part, Store, StoreFeatures, versioned
 
 Result = TypeVar("Result")
 
@@ -103,8 +103,12 @@ class RetryingStore:
         self._policy = policy
         self._say = say
         self.place = inner.place
-        self.features = inner.features
         self.pace = Pace()
+
+    @property
+    def features(self) -> StoreFeatures:
+        """Those of the store, which may know itself better after its first answer."""
+        return self._inner.features
 
     def _retry(self, call: Callable[[], Result]) -> Result:
         return retry(call, self._policy, self._say, self.pace)
@@ -199,3 +203,24 @@ class RetryingStore:
 
     def thaw(self, bucket: str, token: str) -> None:
         self._retry(lambda: self._inner.thaw(bucket, token))
+
+    # -- single versions; Unsupported where the store has none ---------------------------------------------------------
+
+    def keeps_versions(self, bucket: str) -> bool:
+        return self._retry(lambda: versioned(self._inner).keeps_versions(bucket))
+
+    def keep_versions(self, bucket: str) -> None:
+        self._retry(lambda: versioned(self._inner).keep_versions(bucket))
+
+    def head_version(self, bucket: str, key: str, version: str) -> tuple[ObjectInfo, ObjectMeta]:
+        return self._retry(lambda: versioned(self._inner).head_version(bucket, key, version))
+
+    def read_version_into(self, bucket: str, key: str, version: str, start: int, buffer: memoryview) -> int:
+        return self._retry(lambda: versioned(self._inner).read_version_into(bucket, key, version, start, buffer))
+
+    def delete_version(self, bucket: str, key: str, version: str) -> None:
+        self._retry(lambda: versioned(self._inner).delete_version(bucket, key, version))
+
+    def mark_deleted(self, bucket: str, key: str) -> str:
+        """Never retried: a second delete would leave a second marker."""
+        return versioned(self._inner).mark_deleted(bucket, key)

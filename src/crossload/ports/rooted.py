@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from crossload.ports.store import BucketInfo, Bytes, ObjectInfo, ObjectMeta, Part, Store
+from crossload.ports.store import BucketInfo, Bytes, ObjectInfo, ObjectMeta, Part, Store, StoreFeatures
 
 
 class RootedStore:
@@ -16,7 +16,10 @@ class RootedStore:
     def __init__(self, inner: Store, bucket: str, at: str = "", only: str = "") -> None:
         self._inner, self._bucket, self._at, self._only = inner, bucket, at, only
         self.place = inner.place
-        self.features = inner.features
+
+    @property
+    def features(self) -> StoreFeatures:
+        return self._inner.features
 
     def uri(self, bucket: str, key: str = "") -> str:
         return self._inner.uri(self._bucket, self._at + key)
@@ -32,9 +35,13 @@ class RootedStore:
 
     def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         after = self._at + start_after if start_after else ""
+        if self._only and not self._only.startswith(prefix):
+            return
         for info in self._inner.list(self._bucket, self._at + (self._only or prefix), after):
             if not self._only or info.key == self._at + self._only:
                 yield self._inside(info)
+                if self._only:
+                    return
 
     def versions(self, bucket: str) -> Iterator[ObjectInfo]:
         for info in self._inner.versions(self._bucket):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from crossload.estate.digest import Digest
-from crossload.ports.errors import PreconditionFailed
+from crossload.ports.errors import PreconditionFailed, Unsupported
 
 Bytes = bytes | bytearray | memoryview
 Digests = tuple[Digest, ...]
+# From warm to cold, with the cheaper place each time and the dearer way back; `automatic` is moved by the store itself.
+STORAGE_CLASSES = ("infrequent", "cold", "archive", "automatic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,13 @@ class StoreFeatures:
 
     `digests_returned`: algorithms the server computes itself and reports on head (trust level `stored`).
     `digests_verified`: algorithms the server checks on write (trust level `sent`).
-    `sorted_list`: listings come in UTF-8 order of the keys, so that ranges of keys can be listed side by side."""
+    `sorted_list`: listings come in UTF-8 order of the keys, so that ranges of keys can be listed side by side.
+    `storage_classes`: words of STORAGE_CLASSES that can be written; of these the `classes_offline` cannot be read back
+    before somebody restores them.
+
+    Keys: `hierarchical` stores are folders inside (a key is not also a folder, no segment is empty);
+    `segment_bytes_max` is one segment between slashes, 0 for no limit; `letters_refused` are in no key, or are changed
+    in silence; `trims_dots`: dots and spaces that end a segment may get lost."""
 
     digests_returned: frozenset[str] = frozenset()
     digests_verified: frozenset[str] = frozenset()
@@ -31,11 +39,22 @@ class StoreFeatures:
     part_size_bytes_min: int = 5 * 2**20
     parts_max: int = 10_000
     user_metadata_bytes_max: int = 2048
+    storage_classes: tuple[str, ...] = ()
+    classes_offline: tuple[str, ...] = ()
+    expires: bool = False
+    hierarchical: bool = False
+    case_sensitive: bool = True
+    dot_segments: bool = True
+    trims_dots: bool = False
+    key_bytes_max: int = 1024
+    segment_bytes_max: int = 0
+    letters_refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """What goes with the bytes. `user` keys are lower-case. `tags` is separate, because some stores have none."""
+    """What goes with the bytes. `user` keys are lower-case. `tags` is separate, because some stores have none.
+    `storage_class` is "" (standard) or a word of STORAGE_CLASSES; `expires` is an HTTP date, for caches."""
 
     content_type: str = ""
     cache_control: str = ""
@@ -44,6 +63,8 @@ class ObjectMeta:
     content_language: str = ""
     user: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    storage_class: str = ""
+    expires: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +109,11 @@ class Store(Protocol):
     Every write may happen twice with the same bytes; `if_absent` and `if_match` keep it from overwriting others."""
 
     place: str
-    features: StoreFeatures
+
+    @property
+    def features(self) -> StoreFeatures:
+        """A store may know itself better once it has answered: ask again, rather than keep them."""
+        ...
 
     def uri(self, bucket: str, key: str = "") -> str:
         """The object's address as other tools of this provider write it."""
@@ -109,7 +134,8 @@ class Store(Protocol):
         ...
 
     def versions(self, bucket: str) -> Iterator[ObjectInfo]:
-        """All versions and delete markers; `Unsupported` when the store keeps none."""
+        """All versions and delete markers; those of one key together, the newest first. `Unsupported` when the store
+        keeps none."""
         ...
 
     def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]: ...
@@ -168,6 +194,48 @@ class Store(Protocol):
         ...
 
     def thaw(self, bucket: str, token: str) -> None: ...
+
+
+class VersionedStore(Store, Protocol):
+    """What a store must be able to do besides, so that the history of a bucket can be carried. `version` is a name
+    that `versions` gave; NotFound when it is gone."""
+
+    def keeps_versions(self, bucket: str) -> bool:
+        """Whether the bucket keeps what is overwritten or deleted in it from now on."""
+        ...
+
+    def keep_versions(self, bucket: str) -> None:
+        """Make it so."""
+        ...
+
+    def head_version(self, bucket: str, key: str, version: str) -> tuple[ObjectInfo, ObjectMeta]: ...
+
+    def read_version_into(self, bucket: str, key: str, version: str, start: int, buffer: memoryview) -> int:
+        """As `read_into`, of one version."""
+        ...
+
+    def delete_version(self, bucket: str, key: str, version: str) -> None:
+        """This version or delete marker, for good; silent when it is gone."""
+        ...
+
+    def mark_deleted(self, bucket: str, key: str) -> str:
+        """Delete the object as a user would, and keep its versions. The name of the delete marker, "" in a store that
+        marks no deletes."""
+        ...
+
+
+_VERSION_CALLS = (
+    "keeps_versions", "keep_versions", "head_version", "read_version_into", "delete_version", "mark_deleted",
+)  # fmt: skip
+
+
+def versioned(store: Store) -> VersionedStore:
+    """The same store, if it can be asked for single versions. Raises Unsupported when it cannot."""
+    if not store.features.versions or not all(hasattr(store, name) for name in _VERSION_CALLS):
+        raise Unsupported(
+            f"{store.place} cannot read and write single versions", hint="carry the latest versions: `versions: latest`"
+        )
+    return cast("VersionedStore", store)
 
 
 class PlainReads:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from crossload.engines.mover.bucket import move_bucket, older_versions
+from crossload.engines.mover.inclusion import SignedFolder
+from crossload.engines.mover.losses import history_left
 from crossload.engines.mover.manifest import read_manifest, root_of, write_manifest
 from crossload.engines.mover.options import CopyOptions, Watcher
 from crossload.engines.mover.proof import prove_copy
 from crossload.engines.mover.removal import remove_copy
+from crossload.engines.mover.signing import origin_of, sign_manifest, signing_key
 from crossload.engines.mover.vectors import as_recorded, digest_index, move_index, prove_index, recheck_index
 from crossload.estate.asset import Asset, Kind
 from crossload.estate.diagnostic import Diagnostic
@@ -88,15 +91,11 @@ def _mib(size_bytes: int | None) -> str:
 
 def _losses(asset: Asset) -> list[Diagnostic]:
     older, markers = asset.fact("older_versions"), asset.fact("delete_markers")
-    if asset.kind is not Kind.DATASET or asset.fact("versioning") in ("off", None) or (older, markers) == (0, 0):
+    words = history_left(older, markers)
+    if asset.kind is not Kind.DATASET or asset.fact("versioning") in ("off", None) or not words:
         return []
-    older, markers = ("unknown" if count is None else count for count in (older, markers))
-    return [
-        Diagnostic.warning(
-            "XL510", f"{older} older version(s) and {markers} delete marker(s) stay at the source",
-            subject=asset.id, hint="the latest version of every object is carried; keep the source bucket for history",
-        )
-    ]  # fmt: skip
+    hint = "the latest version of every object is carried; keep the source bucket for history"
+    return [Diagnostic.warning("XL510", words, subject=asset.id, hint=hint)]
 
 
 def perform(step: Step, world: World) -> Outcome:
@@ -165,16 +164,17 @@ def _perform_objects(step: Step, world: World) -> Outcome:
             listed = "; ".join([*report.failures, *(f"{key} changes faster than it copies" for key in report.hot)][:5])
             return Outcome.failed(f"{len(report.failures) + len(report.hot)} object(s) did not arrive: {listed}",
                                   **report.to_json())  # fmt: skip
-        arrived = list(journal.entries("done"))
-    manifest = write_manifest(arrived, copy_folder(world.workspace, step.asset))
-    trust = {"found": 0, "reread": 0, "stored": 0, "sent": 0}
-    for entry in arrived:
-        trust[entry.trust] += 1
+        manifest = write_manifest(journal.entries("done"), copy_folder(world.workspace, step.asset))
+        trust = journal.trust()
+        only = next(journal.entries("done"), None) if manifest.objects == 1 else None
+    key = signing_key(world.workspace, world.migration.file.data.signing_key)
+    checkpoint = sign_manifest(manifest, manifest.path.parent, key, origin_of(world.migration.name, step.asset))
     history = older_versions(source, bucket)
     data = {
         **report.to_json(), "bucket": bucket, "bucket_created": created, "manifest_root": manifest.root,
         "objects": manifest.objects, "size_bytes": manifest.size_bytes, "trust": trust,
-        "sha256": arrived[0].sha256 if len(arrived) == 1 else "see the manifest",
+        "sha256": only.sha256 if only else "see the manifest",
+        "checkpoint": checkpoint.note.decode(), "signed_by": key.public.fingerprint,
         "older_versions_left": history[0] if history else "unknown",
         "delete_markers_left": history[1] if history else "unknown",
     }  # fmt: skip
@@ -199,6 +199,9 @@ def _verify_objects(step: Step, world: World) -> Outcome:
     else:  # a journal that was lost knows no objects, and would find nothing wrong with any
         listed_keys = (line["key"] for line in read_manifest(manifest))
         problems |= {key: "is in the manifest, but not in the journal" for key in listed_keys if key not in known}
+    if recorded.get("signed_by") and "manifest.jsonl" not in problems:
+        signed = SignedFolder(manifest.parent).check(recorded["signed_by"])
+        problems |= {"checkpoint": "; ".join(signed.problems)} if signed.problems else {}
     data = {
         "objects": report.objects, "size_bytes": report.size_bytes, "digests_compared": report.compared,
         "reread": report.reread, "changed_by_users": report.theirs, "wrong": problems,

@@ -97,7 +97,7 @@ def test_a_good_file_is_clean(tmp_path: Path) -> None:
         ("base_url", "baseurl", "baseurl", "did you mean `base_url`?"),
         ("project: desk", "zzz: desk", "zzz", "known settings here: audience, client_id, client_secret, endpoint, "),
         ("connection: {profile: mover, model: m}", "connection: {zzz: m}", "zzz",
-         "known settings here: config_file, credentials_file, model, profile"),
+         "known settings here: account, config_file, credentials_file, endpoint, model, profile, vendor"),
         ("profile@freeze", "profile@", "profile@", "one of: profile@app, profile@audit"),
         ("project: desk", "root: desk", "root", "known settings here"),
         ("postgres, connection: {url: env:PG, url@audit: env:PG_AUDIT}", "local, connection: {zzz: x}", "zzz",

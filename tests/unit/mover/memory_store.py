@@ -81,6 +81,8 @@ class MemoryStore(PlainReads):
         self.sent_bytes = 0
         self.objects: dict[str, dict[str, Stored]] = {}
         self.history: dict[str, list[ObjectInfo]] = {}
+        self.kept: dict[tuple[str, str], Stored] = {}  # (bucket, version) -> what it was
+        self.versioned_buckets: set[str] | None = None  # None: all of them
         self.uploads: dict[str, Upload] = {}
         self._mutex = threading.RLock()
         self._numbers = itertools.count(1)
@@ -149,8 +151,60 @@ class MemoryStore(PlainReads):
             raise Unsupported(f"{self.place} keeps no versions")
         with self._call("versions", bucket):
             current = {key: item.info.version for key, item in self._bucket(bucket).items()}
-            found = [replace(info, is_latest=current.get(info.key) == info.version) for info in self.history[bucket]]
-        yield from found
+            last = {info.key: info.version for info in self.history[bucket]}
+            found = [
+                replace(info, is_latest=last[info.key] == info.version if info.is_delete_marker
+                        else current.get(info.key) == info.version)
+                for info in self.history[bucket]
+            ]  # fmt: skip
+        yield from sorted(reversed(found), key=lambda info: info.key)
+
+    def keeps_versions(self, bucket: str) -> bool:
+        self._needs_versions()
+        return self.versioned_buckets is None or bucket in self.versioned_buckets
+
+    def keep_versions(self, bucket: str) -> None:
+        self._needs_versions()
+        if self.versioned_buckets is not None:
+            self.versioned_buckets.add(bucket)
+
+    def head_version(self, bucket: str, key: str, version: str) -> tuple[ObjectInfo, ObjectMeta]:
+        with self._call("head_version", bucket, key):
+            item = self._version(bucket, key, version)
+            return item.info, item.meta
+
+    def read_version_into(self, bucket: str, key: str, version: str, start: int, buffer: memoryview) -> int:
+        with self._call("read_version_into", bucket, key):
+            data = self._version(bucket, key, version).data[start : start + len(buffer)]
+            buffer[: len(data)] = data
+            return len(data)
+
+    def delete_version(self, bucket: str, key: str, version: str) -> None:
+        with self._call("delete_version", bucket, key):
+            self.history[bucket] = [info for info in self.history[bucket] if info.version != version]
+            self.kept.pop((bucket, version), None)
+            left = [info for info in self.history[bucket] if info.key == key]
+            if left and not left[-1].is_delete_marker:
+                self.objects[bucket][key] = self.kept[bucket, left[-1].version]
+            else:
+                self.objects[bucket].pop(key, None)
+
+    def mark_deleted(self, bucket: str, key: str) -> str:
+        with self._call("mark_deleted", bucket, key):
+            self._needs_versions()
+            self._bucket(bucket).pop(key, None)
+            mark = ObjectInfo(key, 0, "", f"v{next(self._numbers)}", is_delete_marker=True)
+            self.history[bucket].append(mark)
+            return mark.version
+
+    def _needs_versions(self) -> None:
+        if not self.features.versions:
+            raise Unsupported(f"{self.place} keeps no versions")
+
+    def _version(self, bucket: str, key: str, version: str) -> Stored:
+        if (bucket, version) not in self.kept:
+            raise NotFound(f"no version {version} of {bucket}/{key}")
+        return self.kept[bucket, version]
 
     def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]:
         with self._call("head", bucket, key):
@@ -272,6 +326,7 @@ class MemoryStore(PlainReads):
         info = ObjectInfo(key, len(data), f"etag-{number}", version, float(number), digests)
         self._bucket(bucket)[key] = Stored(data, meta, info)
         self.history[bucket].append(info)
+        self.kept[bucket, version] = self.objects[bucket][key]
         return info
 
     def _remove(self, bucket: str, key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +43,42 @@ def test_user_metadata_that_does_not_fit_is_named() -> None:
     assert losses == ["user metadata of 11 bytes does not fit (10 at most)"]
     assert held.content_type == "a/b"
     assert fit(ObjectMeta(user={"key": "ü" * 3}), features)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held", "offline", "chosen"),
+    [
+        ("", (), (), ""),
+        ("infrequent", ("infrequent", "cold"), (), "infrequent"),
+        ("cold", ("infrequent", "cold"), (), "cold"),
+        ("cold", ("infrequent",), (), "infrequent"),
+        ("cold", (), (), ""),
+        ("archive", ("infrequent", "cold", "archive"), (), "archive"),
+        ("archive", ("infrequent", "cold", "archive"), ("archive",), "cold"),
+        ("archive", ("infrequent", "archive"), ("archive",), "infrequent"),
+        ("archive", (), (), ""),
+        ("automatic", ("automatic",), (), "automatic"),
+        ("automatic", ("infrequent", "cold"), (), "infrequent"),
+        ("nobody knows", ("cold",), (), ""),
+    ],
+)
+def test_a_class_is_kept_or_the_next_warmer_one_is_named(
+    wanted: str, held: tuple[str, ...], offline: tuple[str, ...], chosen: str
+) -> None:
+    """Never a colder one than asked for, never one that nobody can read, and every change is a loss in words."""
+    features = StoreFeatures(storage_classes=held, classes_offline=offline)
+    fitted, losses = fit(ObjectMeta("a/b", storage_class=wanted), features)
+    assert fitted.storage_class == chosen
+    if chosen == wanted:
+        assert losses == []
+    else:
+        (loss,) = losses
+        assert f"`{wanted}`" in loss and f"`{chosen or 'standard'}`" in loss
+        assert ("could not be read back" in loss) == (wanted in held)
+
+
+def test_an_expires_date_is_kept_or_named() -> None:
+    meta = ObjectMeta("a/b", expires="Thu, 01 Dec 2033 16:00:00 GMT")
+    assert fit(meta, StoreFeatures(expires=True)) == (meta, [])
+    fitted, losses = fit(meta, StoreFeatures())
+    assert (fitted.expires, losses) == ("", ["the Expires date for caches is not kept"])

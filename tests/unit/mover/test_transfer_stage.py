@@ -38,7 +38,7 @@ class Bench:
             progress=talk,
             store=lambda place, identity="": self.source if place == "a" else self.target,
             outcome=self.kept.get,
-            migration=SimpleNamespace(file=SimpleNamespace(data=DataRules(workers=2))),
+            migration=SimpleNamespace(name="tidy", file=SimpleNamespace(data=DataRules(workers=2))),
         )
 
     def perform(self) -> Outcome:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,8 @@ from crossload.ledger.comparison import Comparison
 from crossload.ledger.journal import Entry, Journal
 from crossload.ports.errors import CrossloadError, PreconditionFailed, Refused
 from crossload.ports.store import Store
+
+Carry = Callable[["PassReport"], None]  # bring over what the settled comparison says, and count it
 
 _MASS_DELETE_SHARE = 0.01
 
@@ -62,9 +64,10 @@ class PassReport:
 
 def move_bucket(
     source: Store, source_bucket: str, target: Store, target_bucket: str, journal: Journal,
-    options: CopyOptions = AS_USUAL, watcher: Watcher = NOBODY, prefix: str = "",
+    options: CopyOptions = AS_USUAL, watcher: Watcher = NOBODY, prefix: str = "", carry: Carry | None = None,
 ) -> PassReport:  # fmt: skip
-    """Make the target bucket hold what the source bucket lists now. Idempotent; safe to kill and run again.
+    """Make the target bucket hold what the source bucket lists now. Idempotent; safe to kill and run again. `carry`
+    brings over what is to do in place of this process's own threads.
 
     Raises Refused for a delete of more than 1 % of the keys without `allow_mass_delete`, and the first store error
     that outlasted its retries after all workers have stopped; single objects that failed are in the report."""
@@ -79,8 +82,11 @@ def move_bucket(
         gone = 0 if options.target_is_home else comparison.vanished_count(prefix)
         _guard_mass_delete(gone + len(behind), journal, options)
         watcher.start(objects, size_bytes)
-        workers = Workers(source, source_bucket, target, target_bucket, journal, options, watcher, report)
-        workers.run(comparison)
+        if carry is not None:
+            carry(report)
+        else:
+            workers = Workers(source, source_bucket, target, target_bucket, journal, options, watcher, report)
+            workers.run(comparison)
         _remove(behind, target, target_bucket, journal, report, options.workers)
         if gone:  # at home a source that is cleared away after the cutover must not empty its users' new home
             _remove(comparison.vanished(prefix), target, target_bucket, journal, report, options.workers)

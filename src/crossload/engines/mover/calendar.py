@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -91,6 +91,11 @@ class Calendar:
             None if default is None else default * 2**20,
             stops_outside=rules.outside == "stop",
         )
+
+    def share(self, among: int) -> Calendar:
+        """The same for one of so many that use the link at once: a part of every ceiling."""
+        hours = [replace(one, rate=None if one.rate is None else one.rate / among) for one in self._hours]
+        return Calendar(hours, None if self._outside is None else self._outside / among)
 
     @property
     def unlimited(self) -> bool:

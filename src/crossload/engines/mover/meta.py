@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import unquote
 
 from crossload.ports.store import ObjectMeta, StoreFeatures
 
 TAG_PREFIX = "crossload-tag-"
+_WARMER = {"automatic": "infrequent", "archive": "cold", "cold": "infrequent", "infrequent": ""}
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 def fit(meta: ObjectMeta, features: StoreFeatures) -> tuple[ObjectMeta, list[str]]:
     """The meta as the target can keep it, and the losses in words.
 
+    Access control lists are never among the meta: who may read is granted anew at the target, and compared there.
     A store without tags keeps them as user metadata under `crossload-tag-`; the way back turns them into tags."""
     user = dict(meta.user)
     tags = dict(meta.tags)
@@ -28,11 +31,25 @@ def fit(meta: ObjectMeta, features: StoreFeatures) -> tuple[ObjectMeta, list[str
     if size > features.user_metadata_bytes_max:
         losses.append(f"user metadata of {size} bytes does not fit ({features.user_metadata_bytes_max} at most)")
         user = {}
-    fitted = ObjectMeta(
-        meta.content_type, meta.cache_control, meta.content_disposition, meta.content_encoding, meta.content_language,
-        user, tags,
-    )  # fmt: skip
-    return fitted, losses
+    storage_class, lost = _fit_class(meta.storage_class, features)
+    losses += lost
+    expires = meta.expires if features.expires else ""
+    if expires != meta.expires:
+        losses.append("the Expires date for caches is not kept")
+    return replace(meta, user=user, tags=tags, storage_class=storage_class, expires=expires), losses
+
+
+def _fit_class(wanted: str, features: StoreFeatures) -> tuple[str, list[str]]:
+    """The class asked for or the nearest warmer one. A class that nobody could read back at once is not written: the
+    copy could not be proved, and an application would find its data gone."""
+    chosen = wanted
+    while chosen and (chosen not in features.storage_classes or chosen in features.classes_offline):
+        chosen = _WARMER.get(chosen, "")
+    if chosen == wanted:
+        return wanted, []
+    offline = wanted in features.storage_classes
+    why = "could not be read back at once" if offline else "is not known at the target"
+    return chosen, [f"storage class `{wanted}` {why}: written as `{chosen or 'standard'}`"]
 
 
 def _as_user_key(tag: str) -> str:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from crossload.engines.mover.buffers import BufferPool
-from crossload.engines.mover.copying import Copier, SourceChanged, Upload
+from crossload.engines.mover.copying import Copier, Notes, SourceChanged, Upload
 from crossload.engines.mover.options import CopyOptions, Watcher
 from crossload.engines.mover.parts import PartedCopy, PartJob
+from crossload.engines.mover.quiet import seldom_collected
 from crossload.engines.mover.throttle import Throttle
-from crossload.ledger.comparison import Comparison, Todo
-from crossload.ledger.journal import Entry, Journal
+from crossload.ledger.comparison import Todo
+from crossload.ledger.journal import Entry
 from crossload.ports.errors import CrossloadError, NotFound
 from crossload.ports.store import ObjectInfo, Store
 
@@ -34,6 +35,12 @@ class Counts(Protocol):
     losses: dict[str, int]
     hot: list[str]
     failures: list[str]
+
+
+class Listed(Protocol):
+    """What is to do, page by page: a Comparison, or one shard of it."""
+
+    def todo(self, after: int) -> list[tuple[int, Todo]]: ...
 
 
 class _Stopped(Exception):
@@ -65,7 +72,7 @@ class _PartOf:
 class _Feed:
     """Hands out work: parts of objects that are open, then the next object. Ends when nothing can come any more."""
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: Listed) -> None:
         self._comparison = comparison
         self._page: deque[Todo] = deque()
         self._after = 0
@@ -124,7 +131,7 @@ class Workers:
     """The first fatal error stops them all after their current object or part."""
 
     def __init__(
-        self, source: Store, source_bucket: str, target: Store, target_bucket: str, journal: Journal,
+        self, source: Store, source_bucket: str, target: Store, target_bucket: str, journal: Notes,
         options: CopyOptions, watcher: Watcher, report: Counts,
     ) -> None:  # fmt: skip
         self._source, self._source_bucket = source, source_bucket
@@ -138,8 +145,12 @@ class Workers:
             BufferPool(options.buffer_bytes_max),
         )  # fmt: skip
 
-    def run(self, comparison: Comparison) -> None:
+    def run(self, comparison: Listed) -> None:
         """Carry everything there is to do. Raises the first fatal error once all threads have stopped."""
+        with seldom_collected():
+            self._run(comparison)
+
+    def _run(self, comparison: Listed) -> None:
         feed = _Feed(comparison)
         count = max(1, self._options.workers)
         threads = [

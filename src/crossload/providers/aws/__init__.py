@@ -9,6 +9,12 @@ _SIGN_IN = {
     "config_file": "the SDK's configuration file, in place of its usual one",
     "credentials_file": "the SDK's credentials file, in place of its usual one",
 }
+_REACH = {
+    **_SIGN_IN,
+    "vendor": "who speaks S3 there, a name of docs/vendors.md; recognised by its address when left out",
+    "endpoint": "address of the store that speaks S3; the SDK's configuration or the vendor's own when left out",
+    "account": "account that is part of the vendor's own address",
+}
 
 PROVIDER = Provider(
     name="aws",
@@ -28,15 +34,19 @@ PROVIDER = Provider(
         "changes": f"{_ROOM}.changes:open_changes",
     },
     settings={
-        "store": {**_SIGN_IN, "data_path": "`sdk` sends objects through the SDK alone, and not the shorter way"},
-        "identity": _SIGN_IN,
-        "account": _SIGN_IN,
-        "models": {**_SIGN_IN, "model": "model id, inference profile id or ARN to ask"},
-        "agents": _SIGN_IN,
-        "policy": _SIGN_IN,
-        "probe": _SIGN_IN,
+        "store": {
+            **_REACH,
+            "data_path": "`sdk` sends objects through the SDK alone, and not the shorter way",
+            "offline_classes": "`allowed` writes archived objects as archived, though nobody can read the copy at once",
+        },
+        "identity": _REACH,
+        "account": _REACH,
+        "models": {**_REACH, "model": "model id, inference profile id or ARN to ask"},
+        "agents": _REACH,
+        "policy": _REACH,
+        "probe": _REACH,
         "infra": {},
         "code": _SIGN_IN,
-        "changes": {**_SIGN_IN, "changes": "`bus` follows changes through EventBridge, and not straight from S3"},
+        "changes": {**_REACH, "changes": "`bus` follows changes through EventBridge, and not straight from S3"},
     },
 )

@@ -43,6 +43,7 @@ _CODES: dict[str, type[errors.CrossloadError]] = {
     "ConditionalRequestConflict": errors.PreconditionFailed,
     "412": errors.PreconditionFailed,
     "409": errors.PreconditionFailed,
+    "InvalidObjectState": errors.Unsupported,
     "BadDigest": errors.DigestMismatch,
     "XAmzContentChecksumMismatch": errors.DigestMismatch,
     "SlowDown": errors.Throttled,
@@ -74,6 +75,8 @@ def translate(error: BaseException) -> errors.CrossloadError:
         if kind is None:
             kind = errors.Unavailable if status >= 500 else errors.Invalid
         hint = "check the profile and its keys" if kind is errors.NotSignedIn else ""
+        if code == "InvalidObjectState":
+            hint = "the object is archived: restore it at the source (restore-object), wait, then run this again"
         if any(sign in text for sign in _CLOCK_SIGNS):
             hint = "the clock of this machine is not the server's: set it, then run the same command again"
         after = str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import cast
@@ -17,6 +18,7 @@ from crossload.estate.digest import Digest
 from crossload.ports.errors import PreconditionFailed, Unavailable
 from crossload.ports.store import Bytes, Digests, ObjectInfo, ObjectMeta
 from crossload.providers.aws.pages import read_page
+from crossload.providers.aws.vendors import CLASS_NAMES, CLASS_WORDS
 from crossload.providers.aws.wire import Wire
 from crossload.providers.keepalive import Answer
 
@@ -99,7 +101,7 @@ def write(
     wire: Wire, bucket: str, key: str, data: Bytes, meta: ObjectMeta, *, if_absent: bool, if_match: str,
     digests: Digests,
 ) -> ObjectInfo | None:  # fmt: skip
-    headers = _headers(meta)
+    headers = _headers(meta if wire.tags() != "none" else replace(meta, tags={}))
     headers[_CRC] = checksum(data, digests)
     if if_absent:
         headers["if-none-match"] = "*"
@@ -159,6 +161,7 @@ def _meta(headers: Mapping[str, str], tags: Mapping[str, str]) -> ObjectMeta:
     return ObjectMeta(
         headers.get("content-type", ""), headers.get("cache-control", ""), headers.get("content-disposition", ""),
         headers.get("content-encoding", ""), headers.get("content-language", ""), user, tags,
+        CLASS_WORDS.get(headers.get("x-amz-storage-class", ""), ""), headers.get("expires", ""),
     )  # fmt: skip
 
 
@@ -169,6 +172,8 @@ def _headers(meta: ObjectMeta) -> dict[str, str]:
         "content-disposition": meta.content_disposition,
         "content-encoding": meta.content_encoding,
         "content-language": meta.content_language,
+        "expires": meta.expires,
+        "x-amz-storage-class": CLASS_NAMES.get(meta.storage_class, ""),
         "x-amz-tagging": urlencode(meta.tags),
     }
     user = {f"{_META}{name}": value for name, value in meta.user.items()}

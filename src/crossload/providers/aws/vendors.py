@@ -25,6 +25,16 @@ ADDRESSING = ("path", "virtual")
 # What the store of this provider sends and reads back: a digest that nobody sends is not checked by anybody.
 SPOKEN = frozenset({"crc64nvme"})
 
+# The port's words for storage classes, and what is written for each.
+CLASS_NAMES = {
+    "infrequent": "STANDARD_IA", "cold": "GLACIER_IR", "archive": "GLACIER", "automatic": "INTELLIGENT_TIERING",
+}  # fmt: skip
+# What is read: all that is not here is standard.
+CLASS_WORDS = {name: word for word, name in CLASS_NAMES.items()} | {
+    "ONEZONE_IA": "infrequent",
+    "DEEP_ARCHIVE": "archive",
+}
+
 _TEXTS = ("title", "docs", "endpoint", "addressing", "checked")
 _LISTS = ("regions", "source", "notes")
 _REQUIRED = ("title", "docs", "checked", "source")
@@ -43,7 +53,9 @@ class Quirks:
     without quotes. `tells_tag_count`: no `x-amz-tagging-count` on GET and HEAD means no tags (for who may read tags).
     Lists: `list_v2` is list-type=2; `list_sorted` is the order of UTF-8 bytes. `bucket_policy` can deny writes (the
     freeze). `versions` and `tags` default to True: asking in vain is an error, not asking loses them in silence.
-    Sizes are bytes; `write_size_bytes_max` is one PUT; `parts_equal`: all but the last must have one size."""
+    Keys: `hierarchical` keeps folders inside, so that `a//b` or `a/` is not kept as it is; `letters_refused` are
+    refused or changed. Sizes are bytes; `write_size_bytes_max` is one PUT; `parts_equal`: all but the last must have
+    one size."""
 
     digests_verified: frozenset[str] = frozenset()
     digests_returned: frozenset[str] = frozenset()
@@ -70,6 +82,8 @@ class Quirks:
     write_size_bytes_max: int = 5 * 10**9
     user_metadata_bytes_max: int = 2048
     storage_classes: tuple[str, ...] = ()
+    hierarchical: bool = False
+    letters_refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +154,7 @@ def quirks_of(vendor: Vendor | None) -> Quirks:
 def features(vendor: Vendor | None, spoken: frozenset[str] = SPOKEN) -> StoreFeatures:
     """What the Store port may promise there. `spoken` are the digests that the caller sends and asks for."""
     quirks = quirks_of(vendor)
+    classes = tuple(word for word, name in CLASS_NAMES.items() if name in quirks.storage_classes)
     return StoreFeatures(
         digests_returned=quirks.digests_returned & spoken,
         digests_verified=quirks.digests_verified & spoken,
@@ -151,6 +166,11 @@ def features(vendor: Vendor | None, spoken: frozenset[str] = SPOKEN) -> StoreFea
         part_size_bytes_min=quirks.part_size_bytes_min,
         parts_max=quirks.parts_max,
         user_metadata_bytes_max=quirks.user_metadata_bytes_max,
+        storage_classes=classes,
+        classes_offline=("archive",) if "archive" in classes else (),
+        expires=True,
+        hierarchical=quirks.hierarchical,
+        letters_refused="".join(quirks.letters_refused),
     )
 
 

@@ -21,7 +21,10 @@ PROVIDER = Provider(
         "changes": f"{_ROOM}.changes:open_changes",
     },
     settings={
-        "store": _STORAGE,
+        "store": {
+            **_STORAGE,
+            "offline_classes": "`allowed` writes archived objects as archived, though nobody can read the copy at once",
+        },
         "identity": _STORAGE,
         "infra": {},
         "changes": {**_STORAGE, "queue": "address of a storage queue that Event Grid fills; else the change feed"},

@@ -22,6 +22,8 @@ _CODES: dict[str, type[errors.CrossloadError]] = {
     "NoAuthenticationInformation": errors.NotSignedIn,
     "Md5Mismatch": errors.DigestMismatch,
     "Crc64Mismatch": errors.DigestMismatch,
+    "BlobArchived": errors.Unsupported,
+    "BlobBeingRehydrated": errors.Unsupported,
     "ServerBusy": errors.Throttled,
     "OperationTimedOut": errors.Unavailable,
     "ContainerBeingDeleted": errors.Unavailable,
@@ -52,6 +54,8 @@ def translate(error: BaseException) -> errors.CrossloadError:
         code, status = code_of(error), error.status_code
         kind = _CODES.get(code) or _STATUSES.get(status) or (errors.Unavailable if status >= 500 else errors.Invalid)
         hint = "check account and key, or the identity's roles on the data" if kind is errors.NotSignedIn else ""
+        if code in ("BlobArchived", "BlobBeingRehydrated"):
+            hint = "the blob is archived: set its tier to Cool at the source, wait for hours, then run this again"
         return kind(f"HTTP {status} {code}: {_first_line(error)}", hint=hint)
     if isinstance(error, ClientAuthenticationError):
         return errors.NotSignedIn(_first_line(error), hint="run `az login`, or give the place a key reference")

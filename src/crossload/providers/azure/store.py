@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from azure.storage.blob import BlobBlock, ContentSettings
+from azure.storage.blob import BlobBlock, ContentSettings, StandardBlobTier
 
 from crossload.estate.digest import Digest
 from crossload.ports.errors import Invalid, NotFound, PreconditionFailed, Unsupported
@@ -17,6 +18,11 @@ from crossload.ports.store import BucketInfo, Bytes, Digests, ObjectInfo, Object
 from crossload.providers.azure import names, uploads
 from crossload.providers.azure.errors import code_of, translated
 from crossload.providers.azure.session import endpoint, service
+
+_TIERS = {
+    "infrequent": StandardBlobTier.COOL, "cold": StandardBlobTier.COLD, "archive": StandardBlobTier.ARCHIVE,
+}  # fmt: skip
+_TIER_WORDS = {tier.value: word for word, tier in _TIERS.items()}
 
 
 def open_store(settings: Settings) -> AzureStore:
@@ -37,12 +43,19 @@ class AzureStore(PlainReads):
         part_size_bytes_min=1,
         parts_max=50_000,
         user_metadata_bytes_max=8192,
+        storage_classes=("infrequent", "cold", "archive"),
+        classes_offline=("archive",),
+        dot_segments=False,
+        trims_dots=True,
+        letters_refused="".join(map(chr, [*range(9), 11, 12, *range(14, 32)])) + "\ufffe\uffff",
     )
 
     def __init__(self, settings: Settings, page_keys: int = 5000) -> None:
         self.place = settings.place.id
         self._settings = settings
         self._page_keys = page_keys
+        if settings.get("offline_classes") == "allowed":
+            self.features = replace(type(self).features, classes_offline=())
         with translated():
             self._service: Any = service(settings)
 
@@ -131,6 +144,7 @@ class AzureStore(PlainReads):
             "key": key, "content_type": meta.content_type, "cache_control": meta.cache_control,
             "content_disposition": meta.content_disposition, "content_encoding": meta.content_encoding,
             "content_language": meta.content_language, "user": dict(meta.user), "tags": dict(meta.tags),
+            "storage_class": meta.storage_class,
         }  # fmt: skip
         with translated():
             return uploads.begin(self._container(bucket), held)
@@ -226,6 +240,8 @@ def _arguments(meta: ObjectMeta) -> dict[str, Any]:
     out: dict[str, Any] = {"content_settings": settings, "metadata": names.encode(meta.user)}
     if meta.tags:
         out["tags"] = dict(meta.tags)
+    if meta.storage_class in _TIERS:
+        out["standard_blob_tier"] = _TIERS[meta.storage_class]
     return out
 
 
@@ -248,4 +264,5 @@ def _meta(item: Any, tags: Mapping[str, str] | None) -> ObjectMeta:
     return ObjectMeta(
         held.content_type or "", held.cache_control or "", held.content_disposition or "",
         held.content_encoding or "", held.content_language or "", names.decode(item.metadata or {}), dict(tags or {}),
+        _TIER_WORDS.get(str(getattr(item.blob_tier, "value", item.blob_tier) or ""), ""),
     )  # fmt: skip

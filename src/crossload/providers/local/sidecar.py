@@ -71,6 +71,8 @@ def meta_to_json(meta: ObjectMeta) -> dict[str, Any]:
         "content_type": meta.content_type, "cache_control": meta.cache_control,
         "content_disposition": meta.content_disposition, "content_encoding": meta.content_encoding,
         "content_language": meta.content_language, "user": dict(meta.user), "tags": dict(meta.tags),
+        **({"storage_class": meta.storage_class} if meta.storage_class else {}),
+        **({"expires": meta.expires} if meta.expires else {}),
     }  # fmt: skip
 
 

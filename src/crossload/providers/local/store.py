@@ -20,7 +20,17 @@ from pathlib import Path
 
 from crossload.ports.errors import Invalid, NotFound, PreconditionFailed, Unsupported
 from crossload.ports.provider import Settings
-from crossload.ports.store import BucketInfo, Bytes, Digests, ObjectInfo, ObjectMeta, Part, PlainReads, StoreFeatures
+from crossload.ports.store import (
+    STORAGE_CLASSES,
+    BucketInfo,
+    Bytes,
+    Digests,
+    ObjectInfo,
+    ObjectMeta,
+    Part,
+    PlainReads,
+    StoreFeatures,
+)
 from crossload.providers.local import sidecar
 from crossload.providers.local.paths import (
     SIDE,
@@ -49,11 +59,26 @@ class LocalStore(PlainReads):
     It is no digest of the store's own: a bit that flips on disk changes neither, so copies here are proved by reading
     them again (`digests_returned` is empty)."""
 
-    features = StoreFeatures(tags=True, sorted_list=True, part_size_bytes_min=1, user_metadata_bytes_max=64 * 1024)
+    features = StoreFeatures(
+        tags=True,
+        sorted_list=True,
+        part_size_bytes_min=1,
+        user_metadata_bytes_max=64 * 1024,
+        # A folder has no classes: the words are written down beside the file, so that they come home again.
+        storage_classes=STORAGE_CLASSES,
+        expires=True,
+        hierarchical=True,
+        dot_segments=False,
+        key_bytes_max=3072,  # a path has 4096 with its root
+        segment_bytes_max=255,
+        letters_refused="\0",
+    )
 
     def __init__(self, settings: Settings) -> None:
         self.place = settings.place.id
         self._root = Path(settings.require("root")).expanduser()
+        if _folds_case(self._root):
+            self.features = replace(type(self).features, case_sensitive=False)
 
     def uri(self, bucket: str, key: str = "") -> str:
         return str(self._root / bucket / key)
@@ -241,6 +266,15 @@ class LocalStore(PlainReads):
             sidecar.announce(folder, key, file, state)
             _rename(draft, file, folder, if_absent=if_absent)
         return ObjectInfo(key, stat.st_size, digest, modified_at=stat.st_mtime)
+
+
+def _folds_case(root: Path) -> bool:
+    """Whether `README` and `readme` are one file on this disk; of a root whose name has no letters nobody knows."""
+    other = root.with_name(root.name.swapcase())
+    try:
+        return other.name != root.name and other.samefile(root)
+    except OSError:
+        return False
 
 
 def _rename(draft: Path, file: Path, folder: Path, *, if_absent: bool) -> None:

@@ -297,3 +297,24 @@ def test_an_archived_source_object_says_what_to_do() -> None:
     error = translate(ClientError(answer, "GetObject"))
     assert isinstance(error, Unsupported) and not error.retryable, "and not access-denied, which would stop the move"
     assert "restore" in error.hint
+
+
+def test_versions_and_markers_stay_mixed_as_they_were_listed() -> None:
+    """All within one second: times alone cannot tell, and the SDK gives two lists."""
+    from datetime import UTC, datetime
+
+    from crossload.providers.aws.versions import as_listed, keep_order
+
+    body = b"<R><Version><VersionId>3</VersionId></Version><DeleteMarker><VersionId>2</VersionId></DeleteMarker>"
+    kept: dict[str, Any] = {}
+    keep_order({"body": body + b"<Version><VersionId>1</VersionId></Version></R>"}, kept)
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+
+    def item(version: str) -> dict[str, Any]:
+        return {"Key": "k", "VersionId": version, "LastModified": now, "IsLatest": version == "3"}
+
+    page = {"Versions": [item("3"), item("1")], "DeleteMarkers": [item("2")]}
+    assert [(one["VersionId"], mark) for one, mark in as_listed({**page, **kept})] == [
+        ("3", False), ("2", True), ("1", False),
+    ]  # fmt: skip
+    assert [one["VersionId"] for one, _ in as_listed(page)] != ["3", "2", "1"], "without the order nobody could know"

@@ -40,7 +40,7 @@ class Versions:
             raise Unsupported(f"{self.place} keeps no versions")
         with translated():
             for page in self._s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-                for item, is_marker in _as_listed(page):
+                for item, is_marker in as_listed(page):
                     size, etag = (0, "") if is_marker else (item["Size"], item["ETag"].strip('"'))
                     yield ObjectInfo(
                         item["Key"], size, etag, item["VersionId"],
@@ -89,7 +89,7 @@ class Versions:
         return version
 
 
-def _as_listed(page: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], bool]]:
+def as_listed(page: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], bool]]:
     """(item, whether it is a delete marker) in the order of the page; by time where the order is not known."""
     versions, markers = list(page.get("Versions", ())), list(page.get("DeleteMarkers", ()))
     order = page.get(_ORDER, [])

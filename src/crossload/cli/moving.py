@@ -229,6 +229,7 @@ def _say_preview(found: Any, talk: _Talk) -> None:
         lines.append(f"time: {found.finish.left()} ({found.finish.basis})")
     elif found.no_finish:
         lines.append(f"time: unknown ({found.no_finish})")
+    lines += [str(item) for item in found.hazards]
     words = f"{found.objects:,} of {found.listed:,} objects to carry, {shown(found.size_bytes, 'B')}; nothing was moved"
     talk.result(found.to_json(), words, lines)
 

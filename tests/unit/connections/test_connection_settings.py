@@ -207,6 +207,8 @@ def test_every_verb_that_reads_the_file_ends_with_code_2(
     (tmp_path / "migration.yaml").write_text(text)
     command: Any = getattr(importlib.import_module(VERBS[verb][0]), f"{verb}_command")
     needed = ["x" for p in command.params if isinstance(p, click.Argument)]
+    for option in (p for p in command.params if isinstance(p, click.Option) and p.required):
+        needed += [option.opts[0], "env:X"]
     with pytest.raises(SystemExit) as stop:
         main([verb, *needed])
     line, column = place_of(text, "endpont")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from memory_store import Call, MemoryStore
+from memory_store import FEATURES, Call, MemoryStore
 
 from crossload.engines.mover.ends import End, Meter
 from crossload.engines.mover.losses import fit_losses, history_left
@@ -225,3 +226,16 @@ def test_losses_follow_from_what_the_stores_can_keep() -> None:
     full, bare = StoreFeatures(user_metadata_bytes_max=8192), StoreFeatures(tags=False, user_metadata_bytes_max=2048)
     assert fit_losses(bare, full) == []
     assert len(fit_losses(full, bare)) == 2
+
+
+def test_a_preview_names_keys_that_the_target_cannot_hold(tmp_path: Path) -> None:
+    """Told before anything moves: a folder cannot hold a file and a folder of one name."""
+    source, target = MemoryStore("a"), MemoryStore("b", replace(FEATURES, hierarchical=True))
+    for store in (source, target):
+        store.ensure_bucket("docs")
+    fill(source, "docs", "model", "model/weights", "plain")
+    found = move(end(source, "docs"), end(target, "docs"), tmp_path / "state").preview()
+    assert [item.code for item in found.hazards] == ["XL540"]
+    assert "model" in str(found.hazards[0])
+    target.features = FEATURES
+    assert move(end(source, "docs"), end(target, "docs"), tmp_path / "state").preview().hazards == []

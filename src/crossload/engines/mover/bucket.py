@@ -74,7 +74,7 @@ def move_bucket(
     started = time.monotonic()
     report = PassReport()
     with Comparison(journal) as comparison:
-        list_both(comparison, source, source_bucket, target, target_bucket, prefix)
+        list_both(comparison, source, source_bucket, target, target_bucket, prefix, say=watcher.say)
         objects, size_bytes = comparison.settle(home=options.target_is_home)
         report.listed = comparison.listed()
         report.kept = report.listed - objects

@@ -14,6 +14,7 @@ from crossload.engines.mover.bucket import PassReport, move_bucket, older_versio
 from crossload.engines.mover.egress import EgressReport, egress_report
 from crossload.engines.mover.ends import End, Pair, Record, forget_record, refuse_overlap
 from crossload.engines.mover.finish import Forecast, forecast
+from crossload.engines.mover.hazards import find
 from crossload.engines.mover.listing import list_both, paged
 from crossload.engines.mover.losses import fit_losses, history_left
 from crossload.engines.mover.manifest import ManifestReport, write_manifest
@@ -23,6 +24,7 @@ from crossload.engines.mover.proof import ProofReport, prove
 from crossload.engines.mover.removal import RemovalReport, remove_copy
 from crossload.engines.mover.returning import ReturnReport, return_changes
 from crossload.engines.mover.signing import origin_of, sign_manifest, signing_key
+from crossload.estate.diagnostic import Diagnostic
 from crossload.ledger.comparison import Comparison
 from crossload.ledger.egress import EgressBook, egress_book
 from crossload.ledger.journal import Journal
@@ -44,6 +46,7 @@ class Preview:
     older_versions: int | None = None
     delete_markers: int | None = None
     losses: list[str] = field(default_factory=list)
+    hazards: list[Diagnostic] = field(default_factory=list)  # keys that the target would lose or change
     probed: Probed | None = None
     finish: Forecast | None = None
     no_finish: str = ""  # why not, when a probe was asked for
@@ -54,7 +57,8 @@ class Preview:
             "objects_vanished_at_source": self.vanished, "target_bucket_exists": self.target_exists,
             "older_versions_left": "unknown" if self.older_versions is None else self.older_versions,
             "delete_markers_left": "unknown" if self.delete_markers is None else self.delete_markers,
-            "losses": self.losses, "probe": self.probed.to_json() if self.probed else None,
+            "losses": self.losses, "hazards": [item.to_json() for item in self.hazards],
+            "probe": self.probed.to_json() if self.probed else None,
             "finish": self.finish.to_json() if self.finish else f"unknown ({self.no_finish or 'no probe was made'})",
         }  # fmt: skip
 
@@ -131,6 +135,7 @@ class Move:
             found.objects, found.size_bytes = comparison.settle(home=self.options.target_is_home)
             found.listed = comparison.listed()
             found.vanished = comparison.vanished_count("")
+            found.hazards = find(comparison, pair.target.features, pair.label)
             history = older_versions(pair.source, pair.label)
             if history is not None:
                 found.older_versions, found.delete_markers = history

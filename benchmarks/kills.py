@@ -88,7 +88,8 @@ class Course:
     def theirs(self) -> Mover:
         config, binary = self.folder / "rclone.conf", rclone()
         config.write_text("\n".join([*self.source.rclone(), *self.through.rclone()]) + "\n")
-        shape = ("--s3-chunk-size", str(PART_BYTES), "--s3-upload-cutoff", str(PART_BYTES), "--transfers", str(WORKERS))
+        part = f"{PART_BYTES // _MIB}Mi"
+        shape = ("--s3-chunk-size", part, "--s3-upload-cutoff", part, "--transfers", str(WORKERS))
         ends = (f"{self.source.profile}:{BUCKET}", f"{self.through.profile}:")
         return Mover(
             "rclone", lambda into, _: [binary, "--config", str(config), "copy", ends[0], ends[1] + into, *shape, "-q"]
@@ -246,13 +247,14 @@ def main() -> int:
     with temporary() as folder, course(folder, asked.small, asked.large) as ground:
         print(name(asked.small, asked.large), file=sys.stderr)
         ours = ground.copies(ground.ours(), asked.kills, random.Random(asked.seed))
-        peer = None
+        rows = rows_of(ours, None, ground.size_bytes)
+        write("kills", rows)  # ours are kept, whatever becomes of the peer's
         if asked.peer_kills:
             peer = ground.copies(ground.theirs(), asked.peer_kills, random.Random(asked.seed))
-        rows = rows_of(ours, peer, ground.size_bytes)
+            rows = rows_of(ours, peer, ground.size_bytes)
+            write("kills", rows)
     for torn in ours.torn[:20]:
         print(f"torn: {torn}", file=sys.stderr)
-    write("kills", rows)
     return 0 if all(row.holds is not False for row in rows) else 1
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from crossload.engines.mover.bucket import move_bucket, older_versions
+from crossload.engines.mover.egress import egress_report
+from crossload.engines.mover.history import HistoryReport, carry_history, check_history, undo_history
 from crossload.engines.mover.inclusion import SignedFolder
 from crossload.engines.mover.losses import history_left
 from crossload.engines.mover.manifest import read_manifest, root_of, write_manifest
@@ -15,13 +17,17 @@ from crossload.engines.mover.proof import prove_copy
 from crossload.engines.mover.removal import remove_copy
 from crossload.engines.mover.signing import origin_of, sign_manifest, signing_key
 from crossload.engines.mover.vectors import as_recorded, digest_index, move_index, prove_index, recheck_index
+from crossload.engines.planner.placement import market_of
 from crossload.estate.asset import Asset, Kind
 from crossload.estate.diagnostic import Diagnostic
 from crossload.estate.evidence import Outcome
 from crossload.estate.migration import Migration
+from crossload.estate.quantity import Quantity
 from crossload.estate.whole import write_whole
+from crossload.ledger.egress import egress_book
 from crossload.ledger.journal import copy_folder, copy_journal
 from crossload.ports.errors import NotFound, PreconditionFailed
+from crossload.ports.metered import metered
 from crossload.ports.world import World
 from crossload.steps.step import Facts, Planned, Step
 
@@ -49,7 +55,7 @@ def plan(migration: Migration, facts: Facts) -> Planned:
         if target is None:
             diagnostics.append(Diagnostic.note("XL501", "stays where it is: no target was chosen", subject=asset.id))
             continue
-        diagnostics += _losses(asset)
+        diagnostics += _losses(asset) if migration.file.data.versions == "latest" else []
         after = (f"foundations/access/{asset.id}",)
         params = {"source": asset.place, "target": target, **_location(asset)}
         action = "copy-index" if asset.kind is Kind.INDEX else "copy"
@@ -113,6 +119,8 @@ def undo(step: Step, world: World) -> Outcome:
         return _undo_index(step, world)
     store, bucket = world.store(target), step.params["bucket"]
     with copy_journal(world.workspace, step.asset) as journal:
+        if world.migration.file.data.versions == "all":
+            undo_history(store, bucket, journal, copy_folder(world.workspace, step.asset))
         report = remove_copy(store, bucket, journal, prefix=step.params["prefix"])
         ours = journal.counter(_BUCKET_CREATED) > 0
     if ours and not report.kept:
@@ -146,6 +154,7 @@ def _perform_objects(step: Step, world: World) -> Outcome:
     bucket, prefix = step.params["bucket"], step.params["prefix"]
     source, target = world.store(source_place), world.store(target_place)
     home = target_is_home(step, world)
+    rules, folder = world.migration.file.data, copy_folder(world.workspace, step.asset)
     with copy_journal(world.workspace, step.asset) as journal:
         if home and not journal.totals():
             return Outcome.refused(
@@ -155,23 +164,35 @@ def _perform_objects(step: Step, world: World) -> Outcome:
             journal.count(_BUCKET_CREATED, 1)  # now, not with the outcome: what follows may fail, and undo must know
             journal.barrier()
         created = journal.counter(_BUCKET_CREATED) > 0
-        report = move_bucket(
-            source, bucket, target, bucket, journal, CopyOptions.of(world.migration.file.data, target_is_home=home),
-            watcher(world, step.asset), prefix,
-        )  # fmt: skip
+        options, watching = CopyOptions.of(rules, target_is_home=home), watcher(world, step.asset)
+        past: HistoryReport | None = None
+        with egress_book(world.workspace) as book:
+            leaving = metered(source, lambda size_bytes: book.count(source_place, size_bytes))
+            if rules.versions == "all" and not home:  # since then the target writes a history of its own
+                past = carry_history(
+                    leaving, bucket, target, bucket, journal, folder, options, watching, prefix=prefix,
+                    may_keep_versions=created,
+                )  # fmt: skip
+                if past.failures or past.late:
+                    listed = "; ".join([*past.failures, *past.late_keys][:5])
+                    return Outcome.failed(f"older versions did not arrive: {listed}", **past.to_json())
+            report = move_bucket(leaving, bucket, target, bucket, journal, options, watching, prefix)
+            book.settle()
+            bill = egress_report(book.days(source_place), _egress_prices(world), rules.egress_waivers)
         world.progress.finish(step.asset)
         if report.failures or report.hot:
             listed = "; ".join([*report.failures, *(f"{key} changes faster than it copies" for key in report.hot)][:5])
             return Outcome.failed(f"{len(report.failures) + len(report.hot)} object(s) did not arrive: {listed}",
                                   **report.to_json())  # fmt: skip
-        manifest = write_manifest(journal.entries("done"), copy_folder(world.workspace, step.asset))
+        manifest = write_manifest(journal.entries("done"), folder)
         trust = journal.trust()
         only = next(journal.entries("done"), None) if manifest.objects == 1 else None
-    key = signing_key(world.workspace, world.migration.file.data.signing_key)
-    checkpoint = sign_manifest(manifest, manifest.path.parent, key, origin_of(world.migration.name, step.asset))
-    history = older_versions(source, bucket)
+    key = signing_key(world.workspace, rules.signing_key)
+    checkpoint = sign_manifest(manifest, folder, key, origin_of(world.migration.name, step.asset))
+    history = (0, 0) if past else older_versions(source, bucket)
     data = {
-        **report.to_json(), "bucket": bucket, "bucket_created": created, "manifest_root": manifest.root,
+        **report.to_json(), "egress_of_place": bill.to_json(), "history": past.to_json() if past else "latest only",
+        "bucket": bucket, "bucket_created": created, "manifest_root": manifest.root,
         "objects": manifest.objects, "size_bytes": manifest.size_bytes, "trust": trust,
         "sha256": only.sha256 if only else "see the manifest",
         "checkpoint": checkpoint.note.decode(), "signed_by": key.public.fingerprint,
@@ -180,6 +201,13 @@ def _perform_objects(step: Step, world: World) -> Outcome:
     }  # fmt: skip
     words = f"{manifest.objects} objects, {_mib(manifest.size_bytes)}, root {manifest.root[:16]}"
     return Outcome.unchanged(f"equal already: {words}", **data) if report.empty else Outcome.done(words, **data)
+
+
+def _egress_prices(world: World) -> dict[str, Quantity]:
+    """place -> usd/byte, from the price list; a place without an offer is left out, and its cost stays unknown."""
+    market = market_of(world.migration)
+    offers = {name: market.offer(place) for name, place in world.migration.places.items()}
+    return {name: offer.egress for name, offer in offers.items() if offer is not None}
 
 
 def _verify_objects(step: Step, world: World) -> Outcome:
@@ -202,6 +230,9 @@ def _verify_objects(step: Step, world: World) -> Outcome:
     if recorded.get("signed_by") and "manifest.jsonl" not in problems:
         signed = SignedFolder(manifest.parent).check(recorded["signed_by"])
         problems |= {"checkpoint": "; ".join(signed.problems)} if signed.problems else {}
+    if recorded.get("history", "latest only") != "latest only" and not target_is_home(step, world):
+        store = world.store(step.params["target"])
+        problems |= check_history(store, step.params["bucket"], manifest.parent, prefix=step.params["prefix"])
     data = {
         "objects": report.objects, "size_bytes": report.size_bytes, "digests_compared": report.compared,
         "reread": report.reread, "changed_by_users": report.theirs, "wrong": problems,

@@ -12,7 +12,8 @@ import pytest
 from memory_store import Call, MemoryStore
 
 from crossload.estate.evidence import Outcome
-from crossload.estate.migration import DataRules
+from crossload.estate.migration import DataRules, PlaceSection, Targets
+from crossload.estate.place import Place
 from crossload.ports.errors import Unavailable
 from crossload.stages import transfer
 from crossload.steps.step import Step
@@ -27,6 +28,7 @@ class Bench:
     workspace: Path
     step: Step
     kept: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    rules: DataRules = field(default_factory=lambda: DataRules(workers=2))
 
     @property
     def world(self) -> Any:
@@ -38,7 +40,16 @@ class Bench:
             progress=talk,
             store=lambda place, identity="": self.source if place == "a" else self.target,
             outcome=self.kept.get,
-            migration=SimpleNamespace(name="tidy", file=SimpleNamespace(data=DataRules(workers=2))),
+            migration=SimpleNamespace(
+                name="tidy",
+                places={"a": Place("a", "aws", "eu-central-1")},
+                target_ids=(),
+                source_ids=("a",),
+                file=SimpleNamespace(
+                    data=self.rules,
+                    targets=Targets(allow=[PlaceSection(id="b", provider="gcp", region="europe-west3")]),
+                ),
+            ),
         )
 
     def perform(self) -> Outcome:
@@ -137,3 +148,26 @@ def test_undo_after_a_kill_leaves_nothing_of_ours(bench: Bench) -> None:
     bench.target.hook = lambda _: None
     bench.undo()
     assert bench.target.objects == {}
+
+
+def test_history_is_carried_checked_and_taken_back(bench: Bench) -> None:
+    """`data.versions: all`: what an object was before arrives too, and goes with the undo."""
+    bench.source.put("docs", "a", b"second")
+    bench.rules = DataRules(workers=2, versions="all")
+    outcome = bench.perform()
+    assert outcome.good, outcome.summary
+    assert outcome.data["history"]["versions_carried"] == 4
+    versions = [info for info in bench.target.versions("docs") if info.key == "a"]
+    assert sorted(info.size_bytes for info in versions) == [5, 6]
+    assert next(info for info in versions if info.is_latest).size_bytes == 6
+    assert bench.verify().good
+    bench.undo()
+    assert bench.target.objects.get("docs", {}) == {}
+
+
+def test_the_bill_of_what_left_is_in_the_evidence(bench: Bench) -> None:
+    data = bench.perform().data["egress_of_place"]
+    assert data["places"][0]["place"] == "a"
+    assert data["places"][0]["size_bytes"] == 275
+    assert data["cost"]["unit"] == "usd"
+    assert data["cost"]["value"] != "unknown"

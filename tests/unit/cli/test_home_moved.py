@@ -15,7 +15,7 @@ from crossload.engines.planner.lock import write_lock
 from crossload.estate.asset import Asset, Inventory, Kind
 from crossload.estate.evidence import Outcome
 from crossload.ledger.ledger import Ledger
-from crossload.ports.vectors import IndexInfo, VectorRow
+from crossload.ports.vectors import Block, IndexInfo, VectorRow
 from crossload.stages import cutover, transfer
 from crossload.steps.step import Facts, Step
 
@@ -34,13 +34,23 @@ class Rows:
     def describe(self, name: str) -> IndexInfo:
         return IndexInfo(name, 1, len(self.ids))
 
-    def export(self, name: str) -> Iterator[VectorRow]:
-        return (VectorRow(item, b"\0\0\0\0", {}) for item in sorted(self.ids))
+    wire = ""
 
-    def load(self, info: IndexInfo, rows: Iterable[VectorRow]) -> None:
-        self.ids = [row.id for row in rows]
+    def precision(self, metric: str) -> str:
+        return "exact"
+
+    def export(self, name: str, *, after: str = "", wire: str = "") -> Iterator[Block]:
+        rows = [VectorRow(item, b"\0\0\0\0", {}) for item in sorted(self.ids) if item > after]
+        return iter([Block.of(rows)] if rows else [])
+
+    def load(self, info: IndexInfo, blocks: Iterable[Block]) -> int:
+        self.ids = [name for block in blocks for name in block.ids]
+        return len(self.ids)
 
     def build(self, info: IndexInfo) -> None: ...
+
+    def search(self, name: str, queries: Any, k: int, *, exact: bool = False) -> list[list[str]]:
+        return [sorted(self.ids)[:k] for _ in queries]
 
     def drop(self, name: str) -> None:
         self.ids = []

@@ -47,7 +47,8 @@ _CODES: dict[str, type[errors.CrossloadError]] = {
     "BadDigest": errors.DigestMismatch,
     "XAmzContentChecksumMismatch": errors.DigestMismatch,
     "SlowDown": errors.Throttled,
-    "ServiceUnavailable": errors.Throttled,
+    "ServiceUnavailable": errors.Throttled,  # S3's; other services mean what they say
+    "ServiceUnavailableException": errors.Unavailable,
     "503": errors.Throttled,  # an answer to HEAD has no body to say more
     "429": errors.Throttled,
     "Throttling": errors.Throttled,

@@ -116,6 +116,7 @@ def test_a_second_pass_finds_nothing_to_do(tmp_path: Path) -> None:
     assert (first.copied, again.empty, again.kept) == (40, True, 40)
 
 
+@pytest.mark.slow  # depends on how soon processes start, which a full machine decides
 def test_the_first_fatal_error_ends_all_and_is_the_one_that_is_raised(tmp_path: Path) -> None:
     two_folders(tmp_path, 40)
     here = wiring.StoreAt(place(tmp_path, "here"))
@@ -124,6 +125,7 @@ def test_the_first_fatal_error_ends_all_and_is_the_one_that_is_raised(tmp_path: 
     assert caught.value.hint == "ask for the right"
 
 
+@pytest.mark.slow  # depends on how soon processes start, which a full machine decides
 def test_processes_that_only_die_are_not_started_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two_folders(tmp_path, 20)
     monkeypatch.setattr(shards, "_RESTARTS_MAX", 1)

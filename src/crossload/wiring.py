@@ -209,9 +209,7 @@ def trial(
     from crossload.conformance.trial import PORTS, Trial
 
     if name not in PROVIDERS and file is not None and file.exists():
-        migration, problems = read_file(file)
-        if migration is None:
-            raise Invalid(f"{file} has errors: {errors_in(problems)[0]}", hint="`crossload validate` shows all of them")
+        migration = _sound_file(file)
         if name not in migration.places:
             hint = f"providers: {', '.join(PROVIDERS)}; places: {', '.join(migration.places)}"
             raise Unsupported(f"no provider is called {name}, and no place of {file}", hint=hint)
@@ -254,10 +252,7 @@ def relay_agent(
     def apply(base: tuple[Read, int], patch: tuple[Read, int], out: Write, **known: Any) -> str:
         return apply_patch(Content(*base), Content(*patch), out, **known)
 
-    found = migration.places.get(place)
-    if found is None:
-        raise Invalid(f"no place is called {place}", hint=f"places: {', '.join(migration.places)}")
-    raw: Store = _opened(found, "store", environment_of(migration))
+    raw: Store = _opened(_place_of(migration, place), "store", environment_of(migration))
     # Not for long: the other end waits and tries again too.
     store = RetryingStore(raw, RetryPolicy(give_up_seconds=30.0), say)
     return Agent(store, AgentOptions(limits=Limits(body_bytes_max=body_bytes_max), **options), apply, say)
@@ -321,9 +316,7 @@ def _place_named(
     if file is None:
         hint = f"name that file with -f; a folder of this name is ./{address}"
         raise Invalid(f"{address}: {name} would be a place of a migration file", hint=hint)
-    migration, problems = read_file(file)
-    if migration is None:
-        raise Invalid(f"{file} has errors: {errors_in(problems)[0]}", hint="`crossload validate` shows all of them")
+    migration = _sound_file(file)
     if name not in migration.places:
         raise Invalid(f"no place of {file} is called {name}", hint=f"places: {', '.join(migration.places)}")
     if settings or region:
@@ -390,6 +383,14 @@ def environment_of(migration: Migration) -> dict[str, str]:
     named = migration.file.environment
     hint = "is the lab up? (`crossload lab up`); or correct `environment:` in the migration file"
     return environment(migration.folder / named if named else None, hint)
+
+
+def _sound_file(file: Path) -> Migration:
+    """A migration file that only lends its places. Raises Invalid with its first error."""
+    migration, problems = read_file(file)
+    if migration is None:
+        raise Invalid(f"{file} has errors: {errors_in(problems)[0]}", hint="`crossload validate` shows all of them")
+    return migration
 
 
 def _place_of(migration: Migration, place: str) -> Place:

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from crossload.estate.digest import Digest
 from crossload.ledger.database import broken
-from crossload.ledger.journal import NAMES, Entry, Journal
+from crossload.ledger.journal import NAMES, Entry, Journal, entry_for
 from crossload.ports.store import ObjectInfo
 
 _FIELDS = "size_bytes integer not null, etag text not null, modified_at real not null, digests text not null"
@@ -274,15 +274,6 @@ def _info(row: Any) -> ObjectInfo | None:
 def _todo(row: Any) -> Todo:
     key, size_bytes, etag, modified_at = row[:4]
     width = 4 + len(NAMES)
-    entry = Entry(key, size_bytes, etag, modified_at=modified_at)
-    interrupted = False
-    if row[4] is not None:
-        before = Entry(*row[4:width])
-        same = before.source_etag == etag
-        interrupted = before.state == "sending"
-        entry = entry.with_(
-            state="sending" if interrupted and same else "pending", upload=before.upload if same else "",
-            target_etag=before.target_etag, sha256=before.sha256, check_digest=before.check_digest,
-            changed_during_copy=before.changed_during_copy,
-        )  # fmt: skip
-    return Todo(entry, _info(row[width : width + 5]), interrupted)
+    before = Entry(*row[4:width]) if row[4] is not None else None
+    interrupted = before is not None and before.state == "sending"
+    return Todo(entry_for(key, size_bytes, etag, modified_at, before), _info(row[width : width + 5]), interrupted)

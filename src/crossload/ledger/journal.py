@@ -61,6 +61,19 @@ _VALUES = attrgetter(*NAMES)
 _INSERT = f"insert or replace into object({_COLUMNS}) values({','.join('?' * len(NAMES))})"
 
 
+def entry_for(key: str, size_bytes: int, etag: str, modified_at: float, before: Entry | None) -> Entry:
+    """What a copier takes: this source object, and what an earlier copy of the same bytes had reached."""
+    fresh = Entry(key, size_bytes, etag, modified_at=modified_at)
+    if before is None:
+        return fresh
+    same = before.source_etag == etag
+    return fresh.with_(
+        state="sending" if before.state == "sending" and same else "pending", upload=before.upload if same else "",
+        target_etag=before.target_etag, sha256=before.sha256, check_digest=before.check_digest,
+        changed_during_copy=before.changed_during_copy,
+    )  # fmt: skip
+
+
 class Journal:
     """Writes are queued and committed together; `barrier()` waits until all that was put so far is on disk."""
 

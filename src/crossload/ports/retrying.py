@@ -127,7 +127,6 @@ class RetryingStore:
 
     def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         """A listing that breaks off goes on behind the last key that came."""
-        policy = self._policy
         attempt = 0
         came = time.monotonic()  # when something last came: a listing of hours is not given up for its length
         while True:
@@ -138,7 +137,7 @@ class RetryingStore:
                     yield item
                 return
             except CrossloadError as error:
-                attempt = self._wait(error, attempt, came, policy)
+                attempt = self._wait(error, attempt, came)
 
     def versions(self, bucket: str) -> Iterator[ObjectInfo]:
         """A listing that breaks off starts again and skips what was given already."""
@@ -154,9 +153,10 @@ class RetryingStore:
                         yield item
                 return
             except CrossloadError as error:
-                attempt = self._wait(error, attempt, came, self._policy)
+                attempt = self._wait(error, attempt, came)
 
-    def _wait(self, error: CrossloadError, attempt: int, came: float, policy: RetryPolicy) -> int:
+    def _wait(self, error: CrossloadError, attempt: int, came: float) -> int:
+        policy = self._policy
         if not error.retryable or time.monotonic() - came > policy.give_up_seconds:
             raise error
         attempt += 1

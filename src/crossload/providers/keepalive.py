@@ -175,7 +175,7 @@ class Connection:
         except (ConnectionError, ssl.SSLError):
             # A server that refuses a request may stop listening to its body; what it said is still in the socket.
             self.spent = True
-            self._silence(_REFUSAL_SECONDS)
+            _limit(self._socket, _REFUSAL_SECONDS)
             if not self._more():
                 raise
 
@@ -304,9 +304,6 @@ class Connection:
             if not self._more():
                 return data
             data += self._view[: self._to]
-
-    def _silence(self, seconds: float) -> None:
-        _limit(self._socket, seconds)
 
 
 def _status(line: str) -> int:

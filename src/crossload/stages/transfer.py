@@ -11,7 +11,7 @@ from crossload.engines.mover.egress import egress_report
 from crossload.engines.mover.history import HistoryReport, carry_history, check_history, undo_history
 from crossload.engines.mover.inclusion import SignedFolder
 from crossload.engines.mover.losses import history_left
-from crossload.engines.mover.manifest import read_manifest, root_of, write_manifest
+from crossload.engines.mover.manifest import missing_lines, root_of, write_manifest
 from crossload.engines.mover.options import CopyOptions, Watcher
 from crossload.engines.mover.proof import prove_copy
 from crossload.engines.mover.removal import remove_copy
@@ -220,13 +220,12 @@ def _verify_objects(step: Step, world: World) -> Outcome:
             reread_sample=world.migration.file.data.reread_sample, prefix=step.params["prefix"],
             target_is_home=target_is_home(step, world),
         )  # fmt: skip
-        known = {entry.key for entry in journal.entries()}
-    problems = dict(sorted(report.wrong.items()))
-    if not manifest.exists() or root_of(manifest) != recorded.get("manifest_root"):
-        problems["manifest.jsonl"] = "does not have the Merkle root in the evidence"
-    else:  # a journal that was lost knows no objects, and would find nothing wrong with any
-        listed_keys = (line["key"] for line in read_manifest(manifest))
-        problems |= {key: "is in the manifest, but not in the journal" for key in listed_keys if key not in known}
+        problems = dict(sorted(report.wrong.items()))
+        if not manifest.exists() or root_of(manifest) != recorded.get("manifest_root"):
+            problems["manifest.jsonl"] = "does not have the Merkle root in the evidence"
+        else:  # a journal that was lost knows no objects, and would find nothing wrong with any
+            lost = missing_lines(manifest, (entry.key for entry in journal.entries()))
+            problems |= {key: "is in the manifest, but not in the journal" for key in lost}
     if recorded.get("signed_by") and "manifest.jsonl" not in problems:
         signed = SignedFolder(manifest.parent).check(recorded["signed_by"])
         problems |= {"checkpoint": "; ".join(signed.problems)} if signed.problems else {}

@@ -17,6 +17,7 @@ from crossload.engines.mover.manifest import (
     LINE_BYTES_MAX,
     lines_of,
     manifest_line,
+    missing_lines,
     read_manifest,
     root_of,
     sums_line,
@@ -153,3 +154,12 @@ def test_memory_does_not_grow_with_the_lines(tmp_path: Path) -> None:
 def test_a_line_without_end_comes_in_pieces(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(b"x" * (LINE_BYTES_MAX + 5) + b"\nlast\n")
     assert [len(piece) for piece in lines_of(tmp_path / "long")] == [LINE_BYTES_MAX, 6, 5]
+
+
+def test_lines_that_others_do_not_know_are_found_in_passing(tmp_path: Path) -> None:
+    """Side by side, in order, whichever side ends first."""
+    entries = [Entry(key, 1, "e", sha256="0" * 64) for key in ("a", "b", "c/d", "ü", "🚀")]
+    path = write_manifest(entries, tmp_path).path
+    assert list(missing_lines(path, ["a", "aa", "b", "c/d", "z", "ü", "🚀", "🚀x"])) == []
+    assert list(missing_lines(path, ["b", "ü"])) == ["a", "c/d", "🚀"]
+    assert list(missing_lines(path, [])) == ["a", "b", "c/d", "ü", "🚀"]

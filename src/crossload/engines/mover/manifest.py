@@ -124,6 +124,17 @@ def read_manifest(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
+def missing_lines(path: Path, keys: Iterable[str]) -> Iterator[str]:
+    """Keys of a manifest that are not among `keys`. Both come in UTF-8 order, so neither is held in memory."""
+    known = iter(keys)
+    at = next(known, None)
+    for line in read_manifest(path):
+        while at is not None and at < line["key"]:
+            at = next(known, None)
+        if at != line["key"]:
+            yield line["key"]
+
+
 def root_of(path: Path) -> str:
     """The Merkle root of a manifest file, from its bytes alone."""
     tree = MerkleTree()

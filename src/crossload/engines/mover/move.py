@@ -181,7 +181,7 @@ class Move:
                     break
             if not report.failures:
                 self._seal(pair, journal, report)
-            self._tell(pair, journal, book, report)
+            self._tell(journal, book, report)
         return report
 
     def follow(
@@ -209,7 +209,7 @@ class Move:
             done.end = MoveReport([report])
             if not done.end.failures:
                 self._seal(pair, journal, done.end)
-            self._tell(pair, journal, book, done.end)
+            self._tell(journal, book, done.end)
         return done
 
     def verify(self, *, reread_sample: float) -> tuple[ProofReport, bool]:
@@ -300,7 +300,7 @@ class Move:
         report.signed_by = signer.public.fingerprint
         Record.of(pair, finished=True).write(self.folder)
 
-    def _tell(self, pair: Pair, journal: Journal, book: EgressBook, report: MoveReport) -> None:
+    def _tell(self, journal: Journal, book: EgressBook, report: MoveReport) -> None:
         report.trust = journal.trust()
         book.settle()
         report.egress = egress_report(book.days(), {}, [])

@@ -64,8 +64,10 @@ class S3Store(Versions, PlainReads):
 
     def _vendor_now(self) -> tuple[Vendor | None, StoreFeatures]:
         """Who answers, as far as is known by now; asked anew only when somebody said who he is."""
+        if self._known is not None and self._known[1] is not None:
+            return self._known[1], self._known[2]  # several times for every object
         server = (self._all_wire.server if self._all_wire is not None else "") or server_at(self._endpoint)
-        if self._known is None or (self._known[1] is None and self._known[0] != server):
+        if self._known is None or self._known[0] != server:
             vendor = vendor_at(self._settings, self._endpoint, server)
             told = UNRECOGNISED if vendor is None else features(vendor)
             if self._settings.get("offline_classes") == "allowed":
@@ -127,8 +129,8 @@ class S3Store(Versions, PlainReads):
 
     def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
         token, begun = "", False
-        while self._wire is not None:
-            found = fast.page(self._wire, bucket, prefix, start_after, token)
+        while (wire := self._wire) is not None:
+            found = fast.page(wire, bucket, prefix, start_after, token)
             if found is None:
                 break
             begun = True
@@ -147,7 +149,7 @@ class S3Store(Versions, PlainReads):
                     )
 
     def head(self, bucket: str, key: str) -> tuple[ObjectInfo, ObjectMeta]:
-        if self._wire is not None and (found := fast.head(self._wire, bucket, key)) is not None:
+        if (wire := self._wire) is not None and (found := fast.head(wire, bucket, key)) is not None:
             return found
         with translated():
             answer = self._s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
@@ -163,7 +165,7 @@ class S3Store(Versions, PlainReads):
         span = ""
         if start or length is not None:
             span = f"bytes={start}-{'' if length is None else start + length - 1}"
-        if self._wire is not None and (data := fast.read(self._wire, bucket, key, span, if_match)) is not None:
+        if (wire := self._wire) is not None and (data := fast.read(wire, bucket, key, span, if_match)) is not None:
             return data
         more: dict[str, Any] = {"IfMatch": self._etag(if_match)} if if_match else {}
         if span:
@@ -178,15 +180,15 @@ class S3Store(Versions, PlainReads):
                 return b""
 
     def read_into(self, bucket: str, key: str, start: int, buffer: memoryview, if_match: str = "") -> int:
-        if self._wire is not None and len(buffer):
-            count = fast.read_into(self._wire, bucket, key, start, buffer, if_match)
+        if (wire := self._wire) is not None and len(buffer):
+            count = fast.read_into(wire, bucket, key, start, buffer, if_match)
             if count is not None:
                 return count
         return PlainReads.read_into(self, bucket, key, start, buffer, if_match)
 
     def fetch(self, bucket: str, key: str, buffer: memoryview, if_match: str = "") -> tuple[ObjectInfo, ObjectMeta]:
-        if self._wire is not None:
-            found = fast.fetch(self._wire, bucket, key, buffer, if_match)
+        if (wire := self._wire) is not None:
+            found = fast.fetch(wire, bucket, key, buffer, if_match)
             if found is not None:
                 return found
         return PlainReads.fetch(self, bucket, key, buffer, if_match)

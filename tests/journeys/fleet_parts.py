@@ -10,15 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from crossload import wiring
 from crossload.engines.mover.carrying import Ends
 from crossload.estate.migration import Migration
 from crossload.estate.place import Place
-from crossload.ports.errors import CrossloadError
+from crossload.ports.errors import AccessDenied, CrossloadError
 from crossload.ports.fleet import Fleet
 from crossload.ports.provider import Settings
+from crossload.ports.store import Store
 
 BUCKET = "docs"
 HERE = Path(__file__).resolve().parent
@@ -75,6 +77,36 @@ def same(at: Path) -> bool:
 def ends_of(at: Path) -> Ends:
     here, there = (wiring.StoreAt(place(at, side))(lambda _: None) for side in ("here", "there"))
     return Ends(here, BUCKET, there, BUCKET)
+
+
+# -- openers for processes: pickled by the name of their module, which a process finds as this folder is on sys.path. A
+# test's own module has a name (`tests.journeys...`) that is found only where pytest was started as `python -m pytest`.
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """An opener that a worker's sign-in refuses: module level, plain settings, as a real one is."""
+
+    starter: int
+    at: Path
+
+    def __call__(self, say: object) -> Store:
+        if os.getpid() != self.starter:
+            raise AccessDenied("this user may not", hint="ask for the right")
+        return wiring.StoreAt(place(self.at, "there"))(lambda _: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Dying:
+    """An opener that ends every process but the one that made it."""
+
+    starter: int
+    at: Path
+
+    def __call__(self, say: object) -> Store:
+        if os.getpid() != self.starter:
+            os._exit(7)
+        return wiring.StoreAt(place(self.at, "there"))(lambda _: None)
 
 
 # -- a server and workers of a fleet ---------------------------------------------------------------------------------

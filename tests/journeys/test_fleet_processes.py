@@ -12,14 +12,13 @@ import sys
 import textwrap
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from fleet_parts import BUCKET, place, same, two_folders
+from fleet_parts import BUCKET, Denied, Dying, place, same, two_folders
 
 from crossload import wiring
 from crossload.engines.mover import shards
@@ -28,35 +27,8 @@ from crossload.engines.mover.shards import WorkerLost, leases_of, move_bucket_by
 from crossload.ledger.journal import Journal
 from crossload.ledger.lease import Leases, Standing
 from crossload.ports.errors import AccessDenied
-from crossload.ports.store import Store
 
 OPTIONS = CopyOptions(workers=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Denied:
-    """An opener that a worker's sign-in refuses: module level, plain settings, as a real one is."""
-
-    starter: int
-    at: Path
-
-    def __call__(self, say: object) -> Store:
-        if os.getpid() != self.starter:
-            raise AccessDenied("this user may not", hint="ask for the right")
-        return wiring.StoreAt(place(self.at, "there"))(lambda _: None)
-
-
-@dataclass(frozen=True, slots=True)
-class Dying:
-    """An opener that ends every process but the one that made it."""
-
-    starter: int
-    at: Path
-
-    def __call__(self, say: object) -> Store:
-        if os.getpid() != self.starter:
-            os._exit(7)
-        return wiring.StoreAt(place(self.at, "there"))(lambda _: None)
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +88,6 @@ def test_a_second_pass_finds_nothing_to_do(tmp_path: Path) -> None:
     assert (first.copied, again.empty, again.kept) == (40, True, 40)
 
 
-@pytest.mark.slow  # depends on how soon processes start, which a full machine decides
 def test_the_first_fatal_error_ends_all_and_is_the_one_that_is_raised(tmp_path: Path) -> None:
     two_folders(tmp_path, 40)
     here = wiring.StoreAt(place(tmp_path, "here"))
@@ -125,7 +96,6 @@ def test_the_first_fatal_error_ends_all_and_is_the_one_that_is_raised(tmp_path: 
     assert caught.value.hint == "ask for the right"
 
 
-@pytest.mark.slow  # depends on how soon processes start, which a full machine decides
 def test_processes_that_only_die_are_not_started_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     two_folders(tmp_path, 20)
     monkeypatch.setattr(shards, "_RESTARTS_MAX", 1)

@@ -13,12 +13,10 @@ from crossload.conformance.case import (
     Case,
     Collection,
     NotOffered,
-    Verdict,
     expect,
     expect_equal,
     expect_error,
     judge,
-    run_all,
 )
 from crossload.ports.errors import (
     AccessDenied,
@@ -42,7 +40,7 @@ from crossload.ports.registry import (
     referrers_tag,
 )
 
-__all__ = ["CASES", "Case", "RegistryBench", "Verdict", "judge", "run_all"]
+__all__ = ["CASES", "Case", "RegistryBench", "judge"]
 
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -1,6 +1,6 @@
 """The conformance suite of the Store port: what every provider of objects must keep.
 
-`run_all(CASES, StoreBench(open=...), known)` gives one verdict per case; pytest runs the same cases one by one."""
+`case.run_all(CASES, StoreBench(open=...), known)` gives one verdict per case; pytest runs the same cases one by one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from crossload.conformance import (
     store_parts,
     store_versions,
 )
-from crossload.conformance.case import Case, Verdict, judge, run_all
+from crossload.conformance.case import Case, judge
 from crossload.conformance.store_bench import STORE, StoreBench
 
-__all__ = ["CASES", "Case", "StoreBench", "Verdict", "judge", "run_all"]
+__all__ = ["CASES", "Case", "StoreBench", "judge"]
 
 # The modules above register their cases as they are imported.
 _PARTS = (store_objects, store_keys, store_conditions, store_parts, store_doors, store_versions)

@@ -12,17 +12,14 @@ from crossload.conformance.case import (
     Case,
     Collection,
     NotOffered,
-    Verdict,
     expect,
     expect_equal,
     expect_error,
-    judge,
-    run_all,
 )
 from crossload.ports.errors import AccessDenied, Invalid, NotFound, NotSignedIn, Stale, Unavailable, Unsupported
 from crossload.ports.tables import Chunk, TableInfo, Tables
 
-__all__ = ["CASES", "Case", "TablesBench", "Verdict", "judge", "run_all"]
+__all__ = ["CASES", "Case", "TablesBench"]
 
 _PLAIN = """create table {} (id integer primary key, name text not null, amount numeric(12, 3), at timestamp)"""
 _FILL = """insert into {} select n, 'name ' || n, n / 7.0, timestamp '2024-02-29 12:00:00' + n * interval '1 second'

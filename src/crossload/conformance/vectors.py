@@ -13,17 +13,14 @@ from crossload.conformance.case import (
     Case,
     Collection,
     NotOffered,
-    Verdict,
     expect,
     expect_equal,
     expect_error,
-    judge,
-    run_all,
 )
 from crossload.ports.errors import AccessDenied, CrossloadError, Invalid, NotFound, NotSignedIn, Unavailable
 from crossload.ports.vectors import Block, IndexInfo, VectorRow, Vectors, block_rows
 
-__all__ = ["CASES", "Case", "VectorsBench", "Verdict", "judge", "run_all"]
+__all__ = ["CASES", "Case", "VectorsBench"]
 
 _DIMENSION = 24
 

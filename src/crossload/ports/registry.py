@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, cast
+
+from crossload.ports.errors import Invalid
 
 # Lengths of the hexadecimal part, by algorithm: others than these nobody can recompute here, so they are refused.
 DIGEST_LENGTHS: Mapping[str, int] = {"sha256": 64, "sha512": 128}
@@ -54,6 +56,21 @@ class Descriptor:
     artifact_type: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
     urls: tuple[str, ...] = ()
+
+
+def descriptor_of(entry: Any) -> Descriptor:
+    """One entry of a manifest or index, as its JSON says it. Invalid when it is none, or names its content by a digest
+    that we cannot recompute."""
+    if not isinstance(entry, dict) or not is_digest(str(entry.get("digest", ""))):
+        raise Invalid(
+            f"{str(entry)[:150]!r} names nothing by a digest that can be recomputed", hint="sha256:... or sha512:..."
+        )
+    known = cast(dict[str, Any], entry)
+    size = known.get("size")
+    return Descriptor(
+        str(known["digest"]), str(known.get("mediaType", "")), size if isinstance(size, int) else None,
+        str(known.get("artifactType", "")), dict(known.get("annotations") or {}), tuple(known.get("urls") or ()),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

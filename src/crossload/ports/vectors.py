@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from crossload.estate.digest import canonical_json
 from crossload.ports.errors import Invalid
+from crossload.ports.identity import Permission, PermissionCheck, SignIn, judged
 
 _BLOCK_BYTES = 2 * 2**20
 _BLOCK_ROWS_MAX = 4096
@@ -111,6 +112,30 @@ class Vectors(Protocol):
     def drop(self, name: str) -> None:
         """Silent when it is not there."""
         ...
+
+
+class ReadIdentity:
+    """The Identity port of a store that tells nothing of rights: what it lets us read is tried. `method` is the
+    sign-in's, in words."""
+
+    def __init__(self, vectors: Vectors, method: str) -> None:
+        self.place = vectors.place
+        self._vectors, self._method = vectors, method
+
+    def sign_in(self) -> SignIn:
+        self._vectors.indexes()
+        return SignIn(f"whoever reads {self.place}", self._method)
+
+    def check(self, permission: Permission) -> PermissionCheck:
+        """Whether we may write shows when we write: no harmless call tells."""
+
+        def ask() -> str:
+            if permission.capability != "vectors.read":
+                return ""
+            self._vectors.describe(permission.resource)
+            return f"described {permission.resource}"
+
+        return judged(permission, ask)
 
 
 def block_rows(dimension: int) -> int:

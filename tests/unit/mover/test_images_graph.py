@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from crossload.engines.mover.image_graph import descriptor_of, node_of
+from crossload.engines.mover.image_graph import node_of
 from crossload.engines.mover.image_notes import ImageNotes
 from crossload.engines.mover.images import is_attached
 from crossload.ports.errors import Invalid, Unsupported
-from crossload.ports.registry import IMAGE_INDEX, IMAGE_MANIFEST, Manifest
+from crossload.ports.registry import IMAGE_INDEX, IMAGE_MANIFEST, Manifest, descriptor_of
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
 ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"

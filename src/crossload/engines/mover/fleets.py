@@ -119,12 +119,13 @@ def _write_shards(move: FleetMove, spool: Spool, run: str, journal: Journal) -> 
     count = 0
     with Settled(journal.path) as listing, ThreadPoolExecutor(_WRITERS) as pool:
 
-        def shards() -> Iterator[tuple[int, Any]]:
+        def slips() -> Iterator[tuple[Slip, Any]]:
             for shard, _ in cut(listing.sizes(), move.objects_max, move.bytes_max):
-                yield shard.number, [todo for _, todo, _ in listing.between(shard.first, shard.last)]
+                rows = [todo for _, todo, _ in listing.between(shard.first, shard.last)]
+                yield Slip(run, shard.number, TODO), todo_out(rows)
 
-        for some in paged(shards(), 4 * _WRITERS):
-            list(pool.map(spool.put, *zip(*[(Slip(run, n, TODO), todo_out(rows)) for n, rows in some], strict=True)))
+        for some in paged(slips(), 4 * _WRITERS):
+            list(pool.map(spool.put, *zip(*some, strict=True)))
             count += len(some)
     return count
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from crossload.ports.errors import Invalid, NotFound, Unsupported
-from crossload.ports.registry import INDEX_TYPES, Descriptor, Manifest, Registry, is_digest, is_tag
+from crossload.ports.registry import INDEX_TYPES, Descriptor, Manifest, Registry, descriptor_of, is_tag
 
 # Tags by which signing tools attach signatures, attestations and bills of materials without a subject field.
 COMPANION_SUFFIXES = (".sig", ".att", ".sbom")
@@ -156,15 +156,3 @@ class Gatherer:
 
 def _descriptors(listed: Any) -> tuple[Descriptor, ...]:
     return tuple(descriptor_of(entry) for entry in listed or ())
-
-
-def descriptor_of(entry: Any) -> Descriptor:
-    """One entry of a manifest. Invalid when it is none, or names its content by a digest that we cannot recompute."""
-    if not isinstance(entry, dict) or not is_digest(str(entry.get("digest", ""))):
-        raise Invalid(f"{str(entry)[:150]!r} names nothing by a digest that can be recomputed")
-    known = cast(dict[str, Any], entry)
-    size = known.get("size")
-    return Descriptor(
-        str(known["digest"]), str(known.get("mediaType", "")), size if isinstance(size, int) else None,
-        str(known.get("artifactType", "")), dict(known.get("annotations") or {}), tuple(known.get("urls") or ()),
-    )  # fmt: skip

@@ -74,7 +74,11 @@ class Reading:
     _texts: dict[str, bytes] = field(default_factory=dict)
 
     def pieces(self, key: str) -> Iterator[bytes]:
+        """A text that was read already is not asked for again."""
         size = self.files[key].size_bytes
+        if len(self._texts.get(key, b"")) == size:
+            yield self._texts.get(key, b"")
+            return
         for start in range(0, size, STEP_BYTES):
             yield self.reader(key, start, min(STEP_BYTES, size - start))
 
@@ -86,14 +90,19 @@ class Reading:
 
     def digest(self, key: str) -> str:
         if key not in self.sha256:
-            known = self.known.get(key, "")
-            self.sha256[key] = known or self._hash(key, hashlib.sha256())
+            self.sha256[key] = self.known.get(key) or self._hash(key)
         return self.sha256[key]
 
     def git_digest(self, key: str) -> str:
-        """What git names these bytes: SHA-1 over a header with the size, and the bytes."""
+        """What git names these bytes: SHA-1 over a header with the size, and the bytes. Their sha256 is taken in the
+        same pass."""
         header = f"blob {self.files[key].size_bytes}\0".encode()
-        return self._hash(key, hashlib.sha1(header, usedforsecurity=False))
+        git, plain = hashlib.sha1(header, usedforsecurity=False), hashlib.sha256()
+        for piece in self.pieces(key):
+            git.update(piece)
+            plain.update(piece)
+        self.sha256[key] = self.known.get(key) or plain.hexdigest()
+        return git.hexdigest()
 
     def members(self, key: str) -> list[str]:
         """Names inside a tar, 10,000 at most: read to its end, hashed in the same pass. A problem when it is none."""
@@ -107,10 +116,11 @@ class Reading:
         self.sha256[key] = stream.finish()
         return names
 
-    def _hash(self, key: str, running: Any) -> str:
+    def _hash(self, key: str) -> str:
+        running = hashlib.sha256()
         for piece in self.pieces(key):
             running.update(piece)
-        return str(running.hexdigest())
+        return running.hexdigest()
 
     def card(self, layout: str, rows: list[ModelRow], left_out: list[str]) -> ModelCard:
         """The card of all files but those left out, in UTF-8 key order."""

@@ -283,16 +283,16 @@ class _TargetSide:
             info, _ = self.store.head(self.bucket, self.key(key))
         except NotFound:
             return ""
-        if info.size_bytes != size_bytes:
-            return "other"
-        read = _reader(self.store, self.bucket)
-        return Reading({self.key(key): info}, read).digest(self.key(key))
+        return self._read(key, info) if info.size_bytes == size_bytes else "other"
 
     def check(self, key: str, sha256: str) -> None:
         info, _ = self.store.head(self.bucket, self.key(key))
-        found = self.sha256(key, info.size_bytes)
+        found = self._read(key, info)
         if found != sha256:
             raise DigestMismatch(f"{self.uri(key)}: its bytes are sha256:{found}, not sha256:{sha256}")
+
+    def _read(self, key: str, info: ObjectInfo) -> str:
+        return Reading({self.key(key): info}, _reader(self.store, self.bucket)).digest(self.key(key))
 
 
 @dataclass(slots=True)

@@ -14,10 +14,9 @@ from psycopg import sql
 
 from crossload.ports import errors
 from crossload.ports.tables import Chunk, TableInfo
+from crossload.providers.postgres.stream import SIGNATURE, TRAILER
 from crossload.providers.postgres.vectors import translated
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER = b"\xff\xff"
 _BATCH_BYTES = 256 * 2**10
 
 
@@ -122,10 +121,10 @@ def copy_out(
         for data in copy:
             block = bytes(data)
             if form == "binary" and not begun:
-                if not block.startswith(_HEADER):
+                if not block.startswith(SIGNATURE):
                     raise errors.Invalid("the server's binary COPY begins with a header that is not understood")
-                block, begun = block[len(_HEADER) :], True
-            if not block or (form == "binary" and block == _TRAILER):
+                block, begun = block[len(SIGNATURE) :], True
+            if not block or (form == "binary" and block == TRAILER):
                 continue
             if whole_rows and not _is_one_row(block, form, fields):
                 raise errors.Invalid(
@@ -155,13 +154,13 @@ def copy_in(
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in info.sent)
     statement = sql.SQL("copy {} ({}) from stdin with (format {})").format(table, columns, raw(form))
     with db.cursor() as cursor, cursor.copy(statement) as copy:
-        held = bytearray(_HEADER if form == "binary" else b"")
+        held = bytearray(SIGNATURE if form == "binary" else b"")
         for row in rows:
             held += row
             if len(held) >= _BATCH_BYTES:
                 copy.write(bytes(held))
                 held.clear()
         if form == "binary":
-            held += _TRAILER
+            held += TRAILER
         if held:
             copy.write(bytes(held))

@@ -94,13 +94,11 @@ class PgVectors:
                    order by c.relname collate "C" """
         with translated(), self._connect() as db:
             names = [row[0] for row in db.execute(query)]
-        return [self.describe(name) for name in dict.fromkeys(names)]
+            return [_described(db, name) for name in dict.fromkeys(names)]
 
     def describe(self, name: str) -> IndexInfo:
         with translated(), self._connect() as db:
-            _, info = _shape(db, name)
-            count = db.execute(sql.SQL("select count(*) from {}").format(_table(name))).fetchone()
-        return replace(info, rows=count[0] if count else 0)
+            return _described(db, name)
 
     def precision(self, metric: str) -> str:
         return "exact"
@@ -282,6 +280,12 @@ def _shape(db: psycopg.Connection[Any], table: str) -> tuple[str, IndexInfo]:
             break
     model, revision = (noted.get(key, "unknown") for key in ("model", "model_revision"))
     return column, IndexInfo(table, dimension, -1, metric, kind, params, model, revision)
+
+
+def _described(db: psycopg.Connection[Any], name: str) -> IndexInfo:
+    _, info = _shape(db, name)
+    count = db.execute(sql.SQL("select count(*) from {}").format(_table(name))).fetchone()
+    return replace(info, rows=count[0] if count else 0)
 
 
 def _noted(comment: str | None) -> dict[str, str]:

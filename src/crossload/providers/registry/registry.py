@@ -19,6 +19,7 @@ from crossload.ports.registry import (
     RegistryFeatures,
     Upload,
     Written,
+    descriptor_of,
     is_digest,
     is_tag,
     referrers_tag,
@@ -291,14 +292,6 @@ class OciRegistry:
 def descriptors_of(index: Mapping[str, Any]) -> list[Descriptor]:
     """The entries of an index. Invalid when one has no digest that can be recomputed."""
     return [descriptor_of(entry) for entry in index.get("manifests") or ()]
-
-
-def descriptor_of(entry: Mapping[str, Any]) -> Descriptor:
-    size = entry.get("size")
-    return Descriptor(
-        _digest(str(entry.get("digest", ""))), str(entry.get("mediaType", "")), size if isinstance(size, int) else None,
-        str(entry.get("artifactType", "")), dict(entry.get("annotations") or {}), tuple(entry.get("urls") or ()),
-    )  # fmt: skip
 
 
 def _repository_and_url(upload: Upload) -> tuple[str, str]:

@@ -167,11 +167,7 @@ class Answering:
         page = list(islice(found, _PAGE_OBJECTS))
         cursor = self._cursors.keep(found, about) if len(page) == _PAGE_OBJECTS else ""
         text = json.dumps({"objects": [words.info_to_json(item) for item in page], "cursor": cursor}).encode()
-        frame = pack(text, "auto", None) if can_pack() else None
-        told = {"size": len(text), "sha256": hashlib.sha256(text).hexdigest()}
-        if frame is None or not call.text("pack"):
-            return Reply(body=text, told=told)
-        return Reply(body=frame, told=told | {"encoding": words.ZSTD})
+        return _body_of(text, pack(text, "auto", None) if call.text("pack") else None, {})
 
     def _freeze(self, call: Call) -> Reply:
         return Reply({"token": self._store.freeze(call.bucket)})
@@ -224,12 +220,8 @@ class Answering:
         return self._packed(call, buffer[: info.size_bytes], about)
 
     def _packed(self, call: Call, data: Bytes, about: Mapping[str, Any]) -> Reply:
-        told = {**about, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         mode = call.text("pack")
-        frame = pack(data, mode, call.count("link")) if mode in MODES else None
-        if frame is None:
-            return Reply(body=data, told=told)
-        return Reply(body=frame, told=told | {"encoding": words.ZSTD})
+        return _body_of(data, pack(data, mode, call.count("link")) if mode in MODES else None, about)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -306,6 +298,14 @@ class Answering:
             raise DigestMismatch(f"{call.bucket}/{call.key}: other bytes arrived than were sent")
         others = words.digests_from_json(cast("list[Any]", call.told.get("digests", [])))
         return data, (*(item for item in others if item.algorithm != "sha256"), Digest("sha256", sha256))
+
+
+def _body_of(data: Bytes, frame: bytes | None, about: Mapping[str, Any]) -> Reply:
+    """`frame` is `data` packed, None where it goes as it is; the size and digest that are told are always of `data`."""
+    told = {**about, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    if frame is None:
+        return Reply(body=data, told=told)
+    return Reply(body=frame, told=told | {"encoding": words.ZSTD})
 
 
 class _Cursors:

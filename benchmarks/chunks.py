@@ -18,11 +18,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from rows import Row, row, write
 
 from crossload.engines.mover.chunks.content import Content
 from crossload.engines.mover.chunks.cutting import cut
@@ -30,34 +34,10 @@ from crossload.engines.mover.chunks.packing import compressor
 from crossload.engines.mover.chunks.patch import apply_patch, make_patch
 from crossload.engines.mover.chunks.sampling import pays, sample
 
-RESULTS = Path(__file__).resolve().parent / "results" / "chunks.json"
 GIB = 2**30
 NUDGED_SHARE = 0.315  # of the words of a checkpoint differ after a full fine-tune
 COLUMNS = 1024
 SHARE = "% of bytes"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """`ratio` is value / peer_value. `bar` and `holds` are None where a number is for information."""
-
-    measure: str
-    value: float | None
-    unit: str
-    peer: str = ""
-    peer_value: float | None = None
-    ratio: float | None = None
-    bar: str | None = None
-    holds: bool | None = None
-
-
-def row(
-    measure: str, value: float, unit: str, peer: str = "", peer_value: float | None = None, most: float | None = None
-) -> Row:
-    ratio = round(value / peer_value, 3) if peer_value else None
-    bar, holds = (f"<= {most:g} {unit}", value <= most) if most is not None else (None, None)
-    rounded = None if peer_value is None else round(peer_value, 3)
-    return Row(measure, round(value, 3), unit, peer, rounded, ratio, bar, holds)
 
 
 # -- checkpoints -----------------------------------------------------------------------------------------------------
@@ -326,19 +306,6 @@ def samples() -> list[Row]:
     return rows
 
 
-def table(rows: list[Row]) -> str:
-    head = f"{'measure':<88} {'value':>8} {'unit':<11} {'peer':<21} {'peer has':>8} {'ratio':>6}  bar"
-    lines = [head, "-" * len(head)]
-    for item in rows:
-        told = "" if item.bar is None else f"{item.bar}: {'holds' if item.holds else 'DOES NOT HOLD'}"
-        peer = "" if item.peer_value is None else f"{item.peer_value:.2f}"
-        ratio = "" if item.ratio is None else f"{item.ratio:.2f}"
-        value = "unknown" if item.value is None else f"{item.value:.2f}"
-        line = f"{item.measure:<88} {value:>8} {item.unit:<11} {item.peer:<21} {peer:>8} {ratio:>6}  {told}"
-        lines.append(line.rstrip())
-    return "\n".join(lines)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--tensors", type=int, default=24)
@@ -350,10 +317,7 @@ def main() -> int:
         rows = shares(folder, wanted.tensors, wanted.tensor_mib * 512)
         rows += memories(folder, [192, wanted.memory_mib])
     rows += samples()
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(item) for item in rows], indent=2) + "\n")
-    print(table(rows))
-    return 0 if all(item.holds is not False for item in rows) else 1
+    return write("chunks", rows)
 
 
 if __name__ == "__main__":

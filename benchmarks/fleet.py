@@ -9,7 +9,6 @@ start. Every write at the target is noted by its key, so that an object that was
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -21,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "journeys"))
 
 from fleet_parts import BUCKET, fleet_server, migration_file, place, same, two_folders
+from rows import Row, row, write
 
 from crossload import wiring
 from crossload.engines.mover import fleets
@@ -40,32 +40,8 @@ from crossload.ledger.journal import Journal
 from crossload.ports.fleet import Limits
 
 HERE = Path(__file__).resolve()
-RESULTS = HERE.parent / "results" / "fleet.json"
 SHARD_OBJECTS = 100
 THREADS = 6  # of all processes together
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """`ratio` is value / peer_value. `bar` and `holds` are None where a number is for information."""
-
-    measure: str
-    value: float | None
-    unit: str
-    peer: str = ""
-    peer_value: float | None = None
-    ratio: float | None = None
-    bar: str | None = None
-    holds: bool | None = None
-
-
-def row(
-    measure: str, value: float, unit: str, peer: str = "", peer_value: float | None = None, most: float | None = None
-) -> Row:
-    ratio = round(value / peer_value, 3) if peer_value else None
-    bar, holds = (f"<= {most:g} {unit}", value <= most) if most is not None else (None, None)
-    rounded = None if peer_value is None else round(peer_value, 3)
-    return Row(measure, round(value, 3), unit, peer, rounded, ratio, bar, holds)
 
 
 class Noting:
@@ -234,13 +210,7 @@ def main() -> int:
         serve(asked.serve)
         return 0
     rows = measured(asked.objects, asked.size_bytes)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(item) for item in rows], indent=2) + "\n")
-    for item in rows:
-        peer = f"{item.peer} {item.peer_value:g}" if item.peer_value is not None else ""
-        holds = "" if item.holds is None else f"{item.bar}: {'holds' if item.holds else 'MISSED'}"
-        print(f"{item.measure:<48} {item.value:>8g} {item.unit:<8} {peer:<28} {holds}")
-    return 0 if all(item.holds is not False for item in rows) else 1
+    return write("fleet", rows)
 
 
 if __name__ == "__main__":

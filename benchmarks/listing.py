@@ -25,7 +25,11 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-RESULTS = Path(__file__).parent / "results" / "listing.json"
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from rows import Row, write
+from rows import times_as_good as row
+
 PER_SHARD = 10_000
 RSS_MIB_MAX = 150.0
 CPU_BAR = 1.0  # no more CPU a key than the peer
@@ -219,18 +223,7 @@ def rclone(binary: str, url: str, *arguments: str) -> tuple[float, float]:
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
-def row(measure: str, value: float, unit: str, peer: str, peer_value: float | None, bar: float) -> dict[str, Any]:
-    """`ratio` is how many times as good as the peer, where it is known; `bar` the least it must be, 0: none."""
-    ratio = None if peer_value is None else peer_value / value
-    return {
-        "measure": measure, "value": round(value, 3), "unit": unit, "peer": peer,
-        "peer_value": "unknown" if peer_value is None else round(peer_value, 3),
-        "ratio": "unknown" if ratio is None else round(ratio, 2), "bar": bar,
-        "holds": "unknown" if ratio is None and bar else ratio is None or ratio >= bar,
-    }  # fmt: skip
-
-
-def measured(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+def measured(chosen: argparse.Namespace) -> list[Row]:
     with Server(chosen.keys) as server:
         ours = compared(server, chosen.keys, chosen.ranges)
     lsf_cpu = lsf_mib = check_cpu = check_mib = None
@@ -274,14 +267,7 @@ def main() -> None:
     parser.add_argument("--slow-keys", type=int, default=250_000)
     parser.add_argument("--ranges", type=int, default=16)
     rows = measured(parser.parse_args())
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
-    for one in rows:
-        bar = f">= {one['bar']:.1f}" if one["bar"] else "none"
-        held = {True: "holds", False: "MISSED"}.get(one["holds"], "unknown")
-        print(f"{one['measure']:<66} {one['value']:>9} {one['unit']:<6} {one['peer']:<32} {one['peer_value']!s:>9} "
-              f"{one['ratio']!s:>7}x bar {bar:<7} {held}")  # fmt: skip
-    raise SystemExit(0 if all(one["holds"] is not False for one in rows) else 1)
+    raise SystemExit(write("listing", rows))
 
 
 if __name__ == "__main__":

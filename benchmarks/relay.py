@@ -20,13 +20,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 from zstandard import ZstdCompressor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from rows import Row, row, write
 
 from crossload.engines.mover.chunks.content import Content
 from crossload.engines.mover.chunks.patch import apply_patch, make_patch
@@ -38,35 +42,11 @@ from crossload.providers.local.store import open_store as open_folder
 from crossload.providers.relay.agent import Agent, AgentOptions
 from crossload.providers.relay.store import RelayStore, open_store
 
-RESULTS = Path(__file__).resolve().parent / "results" / "relay.json"
 TOKEN = "0123456789abcdef-of-a-benchmark"
 MIB = 2**20
 SHARE = "% of bytes"
 META = ObjectMeta()
 MOVED_SHARE = 0.00222  # moves 31.5 % of bf16 words: a full fine-tune
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """`ratio` is value / peer_value. `bar` and `holds` are None where a number is for information."""
-
-    measure: str
-    value: float | None
-    unit: str
-    peer: str = ""
-    peer_value: float | None = None
-    ratio: float | None = None
-    bar: str | None = None
-    holds: bool | None = None
-
-
-def row(
-    measure: str, value: float, unit: str, peer: str = "", peer_value: float | None = None, most: float | None = None
-) -> Row:
-    ratio = round(value / peer_value, 3) if peer_value else None
-    bar, holds = (f"<= {most:g} {unit}", value <= most) if most is not None else (None, None)
-    rounded = None if peer_value is None else round(peer_value, 3)
-    return Row(measure, round(value, 3), unit, peer, rounded, ratio, bar, holds)
 
 
 # -- what is sent ----------------------------------------------------------------------------------------------------
@@ -292,13 +272,7 @@ def main() -> int:
             row("full fine-tune as a patch: sent", 100 * share, SHARE, "the file", 100.0, 25),
             row("full fine-tune as a patch: time", seconds, "s", "sent whole, packed", whole),
         ]
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps([asdict(item) for item in rows], indent=2) + "\n")
-    for item in rows:
-        peer = f"{item.peer} {item.peer_value:g}" if item.peer_value is not None else ""
-        holds = "" if item.holds is None else f"{item.bar}: {'holds' if item.holds else 'MISSED'}"
-        print(f"{item.measure:<36} {item.value:>8g} {item.unit:<12} {peer:<32} {holds}")
-    return 0 if all(item.holds is not False for item in rows) else 1
+    return write("relay", rows)
 
 
 if __name__ == "__main__":

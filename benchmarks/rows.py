@@ -55,6 +55,25 @@ def told(measure: str, value: float, unit: str, peer: str = "", peer_value: floa
     return Row(measure, _round(value), unit, peer, shown, round(value / peer_value, 3) if peer_value else None)
 
 
+def row(
+    measure: str, value: float, unit: str, peer: str = "", peer_value: float | None = None, most: float | None = None
+) -> Row:
+    """At most `most`, where that is given; else for information."""
+    if most is None:
+        return told(measure, value, unit, peer, peer_value)
+    return at_most(measure, value, unit, most, peer, peer_value)
+
+
+def times_as_good(measure: str, value: float, unit: str, peer: str, peer_value: float | None, bar: float) -> Row:
+    """Less is better, and `ratio` says how many times better than the peer: at least `bar`, 0 where there is none."""
+    ratio = None if peer_value is None else peer_value / value
+    return Row(
+        measure, _round(value), unit, peer, None if peer_value is None else _round(peer_value),
+        None if ratio is None else round(ratio, 2), f">= {bar:g}x" if bar else None,
+        ratio >= bar if bar and ratio is not None else None,
+    )  # fmt: skip
+
+
 def _round(value: float) -> float:
     return float(f"{value:.4g}")
 
@@ -107,8 +126,8 @@ def median(runs: Sequence[Run]) -> Run:
     )  # fmt: skip
 
 
-def write(name: str, rows: Sequence[Row]) -> None:
-    """benchmarks/results/NAME.json, and the same as a table on stdout."""
+def write(name: str, rows: Sequence[Row]) -> int:
+    """benchmarks/results/NAME.json, and the same as a table on stdout. 1 when a bar does not hold, for the shell."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     header = ("measure", "value", "unit", "peer", "peer value", "ratio", "bar", "holds")
@@ -116,6 +135,7 @@ def write(name: str, rows: Sequence[Row]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     for line in lines:
         print("  ".join(f"{text:<{width}}" for text, width in zip(line, widths, strict=True)).rstrip())
+    return 0 if all(row.holds is not False for row in rows) else 1
 
 
 def unlimited_files() -> None:

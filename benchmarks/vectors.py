@@ -8,7 +8,6 @@ Indexes are not built: that takes as long whoever brings the rows. Both servers 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -22,6 +21,11 @@ from typing import Any
 import numpy
 import psycopg
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from rows import Row, write
+from rows import times_as_good as row
+
 from crossload.engines.mover.vectors import digest_index, export_index, import_index, move_index
 from crossload.estate.place import Place
 from crossload.lab import Lab
@@ -31,7 +35,6 @@ from crossload.ports.vectors import Vectors
 from crossload.providers.lancedb.vectors import open_vectors as open_folder
 from crossload.providers.postgres.vectors import open_vectors
 
-RESULTS = Path(__file__).parent / "results" / "vectors.json"
 TABLE = "bench_vectors"
 
 
@@ -107,15 +110,6 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def row(measure: str, value: float, unit: str, peer: str, peer_value: float, bar: float) -> dict[str, Any]:
-    """`ratio` is how many times as fast as the peer; `bar` is the least it must be, 0 where there is none."""
-    ratio = peer_value / value
-    return {
-        "measure": measure, "value": round(value, 3), "unit": unit, "peer": peer, "peer_value": round(peer_value, 3),
-        "ratio": round(ratio, 2), "bar": bar, "holds": ratio >= bar,
-    }  # fmt: skip
-
-
 def memory_of_a_move(source_url: str, target_url: str) -> float:
     """MiB by which a process of its own grows when it moves the table once."""
     done = subprocess.run([sys.executable, __file__, "--move", source_url, target_url], capture_output=True, text=True,
@@ -153,16 +147,10 @@ def main() -> None:
             rows = measured(lab.env(), Path(folder), chosen)
         finally:
             lab.down(purge=True)
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
-    for one in rows:
-        bar = f">= {one['bar']:.1f}" if one["bar"] else "none"
-        print(f"{one['measure']:<58} {one['value']:>8} {one['unit']:<4} {one['peer']:<34} {one['peer_value']:>8} "
-              f"{one['ratio']:>6.2f}x bar {bar:<7} {'holds' if one['holds'] else 'MISSED'}")  # fmt: skip
-    raise SystemExit(0 if all(one["holds"] for one in rows) else 1)
+    raise SystemExit(write("vectors", rows))
 
 
-def measured(env: dict[str, str], folder: Path, chosen: argparse.Namespace) -> list[dict[str, Any]]:
+def measured(env: dict[str, str], folder: Path, chosen: argparse.Namespace) -> list[Row]:
     source_url, target_url = env["CROSSLOAD_LAB_PG_A_SEED"], env["CROSSLOAD_LAB_PG_B"]
     fill(source_url, chosen.rows, chosen.dimension)
     source: Vectors = open_vectors(settings(url=source_url))

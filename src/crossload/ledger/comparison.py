@@ -9,11 +9,10 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from crossload.estate.digest import Digest
-from crossload.ledger.database import broken
+from crossload.ledger.database import Closing, broken
 from crossload.ledger.journal import NAMES, Entry, Journal, entry_for
 from crossload.ports.store import ObjectInfo
 
@@ -58,7 +57,7 @@ class Todo:
     interrupted: bool
 
 
-class Comparison:
+class Comparison(Closing):
     """Fill both sides, `settle`, then read. Safe to fill from many threads."""
 
     def __init__(self, journal: Journal) -> None:
@@ -78,12 +77,7 @@ class Comparison:
             )
             self._database.execute("attach ? as journal", (f"{journal.path.absolute().as_uri()}?mode=ro",))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._database.close()
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
@@ -220,7 +214,7 @@ class Comparison:
             return self._database.execute(query, values).fetchone()
 
 
-class Settled:
+class Settled(Closing):
     """A settled comparison for other processes: what is to do, read only. Whoever settled it holds a lock on the file
     and writes to it no more, so this reads past the lock. What the journal says is as of now."""
 
@@ -231,12 +225,7 @@ class Settled:
             self._database = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
             self._database.execute("attach ? as journal", (f"{journal.absolute().as_uri()}?mode=ro",))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._database.close()
 
     def sizes(self) -> Iterator[tuple[int, int, bool]]:

@@ -8,6 +8,8 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from crossload.ports.errors import CrossloadError
 
@@ -18,6 +20,21 @@ class LedgerBroken(CrossloadError):
     """The ledger cannot be written or read. Nothing recorded before is lost: every record is its own transaction."""
 
     code = "ledger"
+
+
+class Closing:
+    """What keeps a database open until `close`, or to the end of a `with`."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def connect(path: Path, *, synchronous: str) -> sqlite3.Connection:

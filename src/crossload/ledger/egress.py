@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from crossload.ledger.database import broken, connect, transaction
+from crossload.ledger.database import Closing, broken, connect, transaction
 
 _SCHEMA = """
 create table if not exists egress(
@@ -50,7 +49,7 @@ class _Block:
     left_bytes: int = 0
 
 
-class EgressBook:
+class EgressBook(Closing):
     """Safe for threads, and for several processes at one file."""
 
     def __init__(self, path: Path, *, block_bytes: int = _BLOCK_BYTES, today: Callable[[], str] | None = None) -> None:
@@ -94,14 +93,6 @@ class EgressBook:
             self.settle()
         finally:
             self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _reserve(self, place: str, block: _Block, size_bytes: int) -> _Block:
         """The block with room for `size_bytes`; what was used of it is no longer open."""

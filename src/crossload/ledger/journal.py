@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from crossload.ledger.database import LedgerBroken, broken, connect, transaction
+from crossload.ledger.database import Closing, LedgerBroken, broken, connect, transaction
 
 _SCHEMA = """
 create table if not exists object(
@@ -74,7 +73,7 @@ def entry_for(key: str, size_bytes: int, etag: str, modified_at: float, before: 
     )  # fmt: skip
 
 
-class Journal:
+class Journal(Closing):
     """Writes are queued and committed together; `barrier()` waits until all that was put so far is on disk."""
 
     def __init__(self, path: Path) -> None:
@@ -130,14 +129,6 @@ class Journal:
             self._some.set()
         self._thread.join(timeout=30)
         self._reader.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def entries(self, state: str = "") -> Iterator[Entry]:
         """In UTF-8 key order (SQLite's binary collation), page by page: what is put meanwhile may be among them."""

@@ -11,10 +11,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from crossload.ledger.database import broken, connect, transaction
+from crossload.ledger.database import Closing, broken, connect, transaction
 from crossload.ports.errors import CrossloadError
 
 STARTS_MAX = 5  # a shard that ended so many workers will end the next one too
@@ -63,7 +62,7 @@ class Worn(CrossloadError):
     code = "shard-worn"
 
 
-class Leases:
+class Leases(Closing):
     """Safe for any number of processes and threads; each call is one transaction. Raises LedgerBroken."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] | None = None) -> None:
@@ -83,14 +82,6 @@ class Leases:
 
     def close(self) -> None:
         self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def fill(self, shards: Iterable[Shard], again: Iterable[int] = ()) -> None:
         """`again`: numbers of things that the journal calls done already, and that are to be done nevertheless."""

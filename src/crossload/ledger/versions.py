@@ -9,10 +9,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from crossload.ledger.database import broken, connect, transaction
+from crossload.ledger.database import Closing, broken, connect, transaction
 from crossload.ports.store import ObjectInfo
 
 _SCHEMA = """
@@ -57,7 +56,7 @@ class Carried:
         }  # fmt: skip
 
 
-class VersionBook:
+class VersionBook(Closing):
     """Safe for many threads, one of them at a time for each key."""
 
     def __init__(self, folder: Path) -> None:
@@ -72,12 +71,7 @@ class VersionBook:
                 self._listed.execute(f"pragma {pragma}")
             self._listed.executescript(_SIDE.format(name="source") + _SIDE.format(name="target"))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._listed.close()
         self._database.close()
 

@@ -7,10 +7,9 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from crossload.ledger.database import broken, connect, transaction
+from crossload.ledger.database import Closing, broken, connect, transaction
 from crossload.ports.tables import Chunk
 
 _SCHEMA = """
@@ -31,7 +30,7 @@ class ChunkEntry:
     digest: str = ""
 
 
-class ChunkJournal:
+class ChunkJournal(Closing):
     """One writer, one move. Every call is a transaction of its own; a kill loses at most the call it interrupts, and
     a chunk without its line here is only sent again."""
 
@@ -96,14 +95,6 @@ class ChunkJournal:
 
     def close(self) -> None:
         self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _key(text: str) -> tuple[str, ...] | None:

@@ -11,10 +11,9 @@ import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from crossload.ledger.database import broken, connect, transaction
+from crossload.ledger.database import Closing, broken, connect, transaction
 from crossload.ledger.journal import Entry, Journal
 from crossload.ports.changes import CREATED, REMOVED, Batch, Change, Subscription
 
@@ -76,7 +75,7 @@ def relist_period_seconds(list_seconds: float | None) -> float:
     return RELIST_SECONDS_MIN if list_seconds is None else max(RELIST_SECONDS_MIN, 2 * list_seconds)
 
 
-class DirtySet:
+class DirtySet(Closing):
     """The dirty keys of one copy, on disk. One process at a time, any number of threads.
 
     Raises LedgerBroken when the file cannot be written; a hint is on disk when `record` returns."""
@@ -92,14 +91,6 @@ class DirtySet:
 
     def close(self) -> None:
         self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # -- hints come in
 

@@ -9,16 +9,14 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from crossload.engines.mover.bucket import PassReport, move_bucket
+from crossload.engines.mover.bucket import PassReport, is_mass_delete, move_bucket
 from crossload.engines.mover.dirty import Dirty, DirtySet
 from crossload.engines.mover.options import AS_USUAL, NOBODY, CopyOptions, Watcher
 from crossload.engines.mover.workers import Workers
 from crossload.ledger.comparison import Comparison
-from crossload.ledger.journal import Entry, Journal
+from crossload.ledger.journal import Entry, Journal, entry_for
 from crossload.ports.errors import AccessDenied, CrossloadError, NotFound, NotSignedIn, PreconditionFailed
 from crossload.ports.store import ObjectInfo, Store
-
-_MASS_DELETE_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +39,7 @@ class Difference:
         info, before = self.source, self.before
         if info is None:
             raise NotFound(f"{self.key} is not at the source any more")
-        fresh = Entry(self.key, info.size_bytes, info.etag, modified_at=info.modified_at)
-        if before is None:
-            return fresh
-        same = before.source_etag == info.etag
-        return fresh.with_(
-            state="sending" if before.state == "sending" and same else "pending", upload=before.upload if same else "",
-            target_etag=before.target_etag, sha256=before.sha256, check_digest=before.check_digest,
-            changed_during_copy=before.changed_during_copy,
-        )  # fmt: skip
+        return entry_for(self.key, info.size_bytes, info.etag, info.modified_at, before)
 
 
 @dataclass(slots=True)
@@ -149,7 +139,7 @@ def carry(
         report.waiting.update((one.key, "not copied yet") for one in wanted if one.key not in arrived)
         report.waiting.update((one.key, "a full pass clears this up") for one in found.differ if one.kind == "leave")
         removals = [one for one in found.differ if one.kind == "remove"]
-        if removals and not allow_mass_delete and _is_mass(len(removals) + dirty.buried_since_pass(), journal):
+        if removals and not allow_mass_delete and is_mass_delete(len(removals) + dirty.buried_since_pass(), journal):
             report.waiting.update((one.key, "many removals wait for a full pass") for one in removals)
             removals = []
         removed = _remove(removals, target, target_bucket, journal, dirty, report)
@@ -161,11 +151,6 @@ def carry(
         dirty.clean(settled)
         dirty.release(item for item in taken if item.key not in done)
     return report
-
-
-def _is_mass(removals: int, journal: Journal) -> bool:
-    objects, _ = journal.totals().get("done", (0, 0))
-    return removals > max(1.0, objects * _MASS_DELETE_SHARE)
 
 
 def _remove(
